@@ -1,0 +1,89 @@
+// Package oauth speaks the OAuth 2.0 protocol: authorization URLs, token
+// requests, device authorization, revocation, discovery, identity. It is
+// stateless, never retries by itself and never follows a redirect. Everything
+// an issuer answers is treated as hostile.
+package oauth
+
+import (
+	"time"
+
+	"github.com/apiauth/apiauth/internal/secret"
+)
+
+// Client authentication methods (RFC 7591 section 2).
+const (
+	AuthNone  = "none"
+	AuthBasic = "client_secret_basic"
+	AuthPost  = "client_secret_post"
+)
+
+// Client is a client registration as a token request needs it.
+type Client struct {
+	ID     string
+	Secret secret.Text
+	Method string // one of the Auth constants; there is no probing
+}
+
+// Param is one parameter of a form. Exactly one of Value and Secret is used.
+type Param struct {
+	Name   string
+	Value  string
+	Secret secret.Text
+}
+
+// Form is an ordered list of request parameters that may hold credentials.
+type Form []Param
+
+// TokenRequest is one request to a token endpoint (RFC 6749 sections 4.1.3,
+// 4.4.2, 6; RFC 8628 section 3.4). Client authentication is added when it is
+// sent.
+type TokenRequest struct {
+	Endpoint string
+	Client   Client
+	Form     Form
+	Headers  map[string]string
+	// AllowInsecureLoopback permits http to a loopback address.
+	AllowInsecureLoopback bool
+}
+
+// Answer is what came back from a token endpoint, not yet parsed. Body holds
+// credentials: an Answer does not print.
+type Answer struct {
+	Status      int
+	ContentType string
+	RetryAfter  string    // the raw header
+	Date        time.Time // the issuer's clock; zero when absent or unreadable
+	ReceivedAt  time.Time // our clock, when the last byte had arrived
+	Body        []byte
+}
+
+// Rules say how to read a token response (RFC 6749 section 5.1 and the
+// provider's deviations from it).
+type Rules struct {
+	// Type is the token_type expected: "" or "bearer" (any case), "absent"
+	// (may be missing), or another name that the provider sends.
+	Type string
+	// ScopeSeparator of the response; "" splits at blanks, or at commas when
+	// there are no blanks.
+	ScopeSeparator string
+	// Keep names fields of the response to keep, such as instance_url.
+	Keep []string
+}
+
+// Token is a validated token response.
+type Token struct {
+	Access  secret.Text
+	Refresh secret.Text // zero when the response had none
+	Type    string
+	// ExpiresIn is clamped to [0, 1 year]. ExpiresKnown is false when the
+	// response had no usable expires_in.
+	ExpiresIn    time.Duration
+	ExpiresKnown bool
+	// RefreshExpiresIn is refresh_token_expires_in or refresh_expires_in;
+	// zero when absent.
+	RefreshExpiresIn time.Duration
+	Scopes           []string
+	ScopesKnown      bool
+	IDToken          secret.Text
+	Kept             map[string]string
+}

@@ -1,0 +1,190 @@
+// Package providers knows the facts about issuers and their APIs: the schema of
+// a provider definition, its strict parser, and the catalogue of definitions
+// that are built in or written by the user. It holds no secrets and does no I/O
+// beyond reading definition files.
+package providers
+
+import "time"
+
+// Provider is one catalogue entry: the facts about one issuer and its APIs.
+// Endpoint keys carry their RFC 8414 names. A value may use variables, written
+// {name}, that are declared under Variables.
+type Provider struct {
+	ID          string `yaml:"id"`
+	Name        string `yaml:"name"`
+	Description string `yaml:"description"`
+	// Status is empty for a provider in normal use, else "restricted" or
+	// "retired"; StatusNote says why and what to do instead.
+	Status     string `yaml:"status"`
+	StatusNote string `yaml:"status_note"`
+	// Replaces is set by `provider add --replace` in a user's file whose id is
+	// also in the built-in catalogue. Without it such a file is an error.
+	Replaces bool `yaml:"replaces"`
+
+	// Issuer is the issuer identifier (RFC 8414 section 2). A definition that
+	// has an issuer and no endpoints is discovered at connect.
+	Issuer                      string `yaml:"issuer"`
+	AuthorizationEndpoint       string `yaml:"authorization_endpoint"`
+	TokenEndpoint               string `yaml:"token_endpoint"`
+	DeviceAuthorizationEndpoint string `yaml:"device_authorization_endpoint"`
+	RevocationEndpoint          string `yaml:"revocation_endpoint"`
+	IntrospectionEndpoint       string `yaml:"introspection_endpoint"`
+	UserinfoEndpoint            string `yaml:"userinfo_endpoint"`
+	// RefreshEndpoint differs from TokenEndpoint at few providers.
+	RefreshEndpoint string `yaml:"refresh_endpoint"`
+	// IssParameterSupported is authorization_response_iss_parameter_supported
+	// of RFC 9207: the callback must then carry iss.
+	IssParameterSupported bool `yaml:"authorization_response_iss_parameter_supported"`
+
+	// TokenEndpointAuthMethod is none, client_secret_basic or
+	// client_secret_post (RFC 7591 section 2). SecretOptional means that a
+	// client without a secret authenticates with none instead. DeviceAuthMethod
+	// overrides it for the device flow (GitHub needs no secret there).
+	TokenEndpointAuthMethod string `yaml:"token_endpoint_auth_method"`
+	SecretOptional          bool   `yaml:"secret_optional"`
+	DeviceAuthMethod        string `yaml:"device_auth_method"`
+	PKCE                    string `yaml:"pkce"` // S256 | none
+	// Flows lists what the provider offers, best first: browser, device,
+	// client-credentials, key. paste is possible wherever browser is.
+	Flows []string `yaml:"flows"`
+	// RedirectURI is the redirect to register: a loopback URL whose port is *
+	// (any free port) or a number (fixed), or an https URL (paste). The default
+	// is http://127.0.0.1:*/callback/<id>.
+	RedirectURI string `yaml:"redirect_uri"`
+	// PasteCode says that the provider displays a bare code to copy.
+	PasteCode bool `yaml:"paste_code"`
+
+	Variables []Variable        `yaml:"variables"`
+	Scopes    Scopes            `yaml:"scopes"`
+	Authorize map[string]string `yaml:"authorize_params"` // extra parameters of the authorization request
+	Token     TokenFacts        `yaml:"token"`
+	Identity  Identity          `yaml:"identity"`
+	API       API               `yaml:"api"`
+
+	Env         string     `yaml:"env"`
+	Placeholder string     `yaml:"placeholder"`
+	GitHosts    []string   `yaml:"git_hosts"`
+	Revocation  Revocation `yaml:"revocation"`
+	Register    Register   `yaml:"register"`
+	Notes       []string   `yaml:"notes"`
+	Sources     []Source   `yaml:"sources"`
+
+	// ClientID and AllowInsecureLoopback may be set in a user's file only.
+	ClientID              string `yaml:"client_id"`
+	AllowInsecureLoopback bool   `yaml:"allow_insecure_loopback"`
+}
+
+// Variable is a part of a provider's URLs that differs from user to user:
+// tenant, subdomain, region, self-hosted host.
+type Variable struct {
+	Name        string `yaml:"name"`
+	Title       string `yaml:"title"`
+	Description string `yaml:"description"`
+	// Pattern is an anchored RE2 expression that the whole value must match.
+	Pattern string   `yaml:"pattern"`
+	Default string   `yaml:"default"`
+	Values  []string `yaml:"values"` // the only values allowed, when not empty
+	// From is user (default), callback or token: where the value comes from.
+	From string `yaml:"from"`
+	// Host says that the value is a host or an origin of self-hosted software,
+	// and may therefore change the registrable domain.
+	Host bool `yaml:"host"`
+}
+
+// Scopes describes the scopes a provider knows.
+type Scopes struct {
+	Separator string   `yaml:"separator"` // of the request; default one space
+	Default   []string `yaml:"default"`
+	// Required scopes are always asked for (offline access, identity).
+	Required []string `yaml:"required"`
+	// Omit says that the provider takes no scope parameter at all.
+	Omit    bool    `yaml:"omit"`
+	Catalog []Scope `yaml:"catalog"`
+}
+
+// Scope is one scope with the words a person chooses by.
+type Scope struct {
+	Name        string `yaml:"name"`
+	Title       string `yaml:"title"`
+	Description string `yaml:"description"`
+	Category    string `yaml:"category"`
+	Broad       bool   `yaml:"broad"`
+}
+
+// TokenFacts says how the provider's token responses differ from RFC 6749
+// section 5.1, and how its grants live.
+type TokenFacts struct {
+	// ExpiresIn is used when the response has no expires_in: seconds, or
+	// "never" for tokens that do not expire.
+	ExpiresIn string `yaml:"expires_in"`
+	// Type is the token_type expected: "bearer" (default), "absent", or the
+	// name that the provider sends.
+	Type string `yaml:"type"`
+	// ScopeSeparator of the response; default: space, and comma if there is
+	// no space.
+	ScopeSeparator string   `yaml:"scope_separator"`
+	Keep           []string `yaml:"keep"` // fields of the response to keep (instance_url)
+	// Rotates is never, sometimes or always (default sometimes).
+	Rotates string `yaml:"rotates"`
+	// GrantLifetime counts from consent, RefreshLifetime from the last
+	// refresh (idle time). Go durations; warn ahead.
+	GrantLifetime   time.Duration `yaml:"grant_lifetime"`
+	RefreshLifetime time.Duration `yaml:"refresh_lifetime"`
+	// Params are extra parameters of the code exchange and the refresh.
+	Params map[string]string `yaml:"params"`
+	// Headers are extra headers of token requests (Accept is always JSON).
+	Headers map[string]string `yaml:"headers"`
+}
+
+// Identity says which fields of the userinfo response name the account.
+type Identity struct {
+	Subject string            `yaml:"subject"` // path such as "id" or "sys.id"
+	Label   string            `yaml:"label"`
+	Headers map[string]string `yaml:"headers"`
+	// From is userinfo (default) or token: fields of the token response
+	// (Stripe's stripe_user_id).
+	From string `yaml:"from"`
+}
+
+// API says where the tokens of a provider may go.
+type API struct {
+	BaseURL string `yaml:"base_url"`
+	// Hosts are the only hosts that may ever receive a token. A leading dot
+	// only limits what connect may pin; a port may follow.
+	Hosts   []string          `yaml:"hosts"`
+	Auth    APIAuth           `yaml:"auth"`
+	Headers map[string]string `yaml:"headers"`
+}
+
+// APIAuth is the one place of a request that carries the token. The default is
+// the header "Authorization: Bearer <token>".
+type APIAuth struct {
+	In     string `yaml:"in"`     // header (default) | query | basic (as the user name)
+	Name   string `yaml:"name"`   // default Authorization
+	Prefix string `yaml:"prefix"` // default "Bearer " for the Authorization header
+}
+
+// Revocation says how a grant ends at the provider.
+type Revocation struct {
+	// Style is rfc7009, page, none, or a named style: github, box,
+	// stripe-connect, contentful.
+	Style string `yaml:"style"`
+	Page  string `yaml:"page"` // where a person reviews and removes access
+	Notes string `yaml:"notes"`
+}
+
+// Register says where and how a client is registered.
+type Register struct {
+	Page  string   `yaml:"page"`
+	Steps []string `yaml:"steps"`
+	Notes string   `yaml:"notes"`
+}
+
+// Source is where facts of the entry come from, and when they were checked.
+type Source struct {
+	URL     string   `yaml:"url"`
+	Checked string   `yaml:"checked"` // YYYY-MM-DD
+	For     []string `yaml:"for"`
+	// Unverified marks facts that rest on no page of the vendor.
+	Unverified bool `yaml:"unverified"`
+}
