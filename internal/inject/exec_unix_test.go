@@ -1,0 +1,333 @@
+//go:build !windows
+
+package inject
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/apiauth/apiauth/internal/secret"
+)
+
+// TestMain lets the test binary be the wrapper (it calls Exec with its
+// arguments) and the child.
+func TestMain(m *testing.M) {
+	switch os.Getenv("INJECT_TEST_ROLE") {
+	case "wrapper":
+		_ = os.Setenv("INJECT_TEST_ROLE", "child")
+		// Descriptors of our own, a caught signal and an ignored one, as the
+		// real program has them.
+		own, err := os.CreateTemp("", "inject-own-*")
+		if err != nil {
+			panic(err)
+		}
+		_ = os.Remove(own.Name())
+		r, w, err := os.Pipe()
+		if err != nil {
+			panic(err)
+		}
+		caught := make(chan os.Signal, 1)
+		signal.Notify(caught, os.Interrupt, syscall.SIGTERM)
+		env := ChildEnv(os.Environ(), []Var{{Name: "TOKEN", Value: secret.New("live-token")}})
+		err = Exec(os.Args[1:], env)
+		_, _, _ = own, r, w
+		fmt.Fprintln(os.Stderr, err)
+		var coded interface{ ExitCode() int }
+		if errors.As(err, &coded) {
+			os.Exit(coded.ExitCode())
+		}
+		os.Exit(1)
+	case "child":
+		os.Exit(child(os.Args[1:]))
+	}
+	os.Exit(m.Run())
+}
+
+// child is what the wrapper runs.
+func child(args []string) int {
+	switch args[0] {
+	case "exit":
+		n, _ := strconv.Atoi(args[1])
+		return n
+	case "kill":
+		n, _ := strconv.Atoi(args[1])
+		_ = syscall.Kill(os.Getpid(), syscall.Signal(n))
+		select {}
+	case "count":
+		// Counts signals until told to stop, then prints the counts.
+		caught := make(chan os.Signal, 64)
+		signal.Notify(caught, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
+		fmt.Println("ready", os.Getpid())
+		counts := map[string]int{}
+		in := bufio.NewReader(os.Stdin)
+		for {
+			if _, err := in.ReadString('\n'); err != nil {
+				break
+			}
+			s := <-caught
+			counts[s.String()]++
+			fmt.Println("got", s)
+		}
+		signal.Stop(caught)
+		for len(caught) > 0 {
+			counts[(<-caught).String()]++
+		}
+		_ = json.NewEncoder(os.Stdout).Encode(counts)
+		return 7
+	case "cat":
+		_, _ = io.Copy(os.Stdout, os.Stdin)
+	}
+	return 0
+}
+
+func wrapper(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), self, args...)
+	cmd.Env = append(os.Environ(), "INJECT_TEST_ROLE=wrapper", "GOCOVERDIR="+t.TempDir())
+	return cmd
+}
+
+func self(t *testing.T) string {
+	t.Helper()
+	path, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func status(cmd *exec.Cmd) int {
+	err := cmd.Run()
+	if ended, ok := errors.AsType[*exec.ExitError](err); ok {
+		if ws, ok := ended.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+			return 128 + int(ws.Signal())
+		}
+		return ended.ExitCode()
+	}
+	if err != nil {
+		return -1
+	}
+	return 0
+}
+
+func TestExecStatusIsTheChilds(t *testing.T) {
+	for _, n := range []int{0, 1, 2, 42, 126, 127, 255} {
+		if got := status(wrapper(t, self(t), "exit", strconv.Itoa(n))); got != n {
+			t.Errorf("status %d, want %d", got, n)
+		}
+	}
+	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL, syscall.SIGINT, syscall.SIGHUP} {
+		if got := status(wrapper(t, self(t), "kill", strconv.Itoa(int(s)))); got != 128+int(s) {
+			t.Errorf("status %d after %v, want %d", got, s, 128+int(s))
+		}
+	}
+	// A Go program turns its own SEGV into a crash report; a shell does not.
+	if got := status(wrapper(t, "sh", "-c", "kill -SEGV $$")); got != 128+int(syscall.SIGSEGV) {
+		t.Errorf("status %d after SEGV", got)
+	}
+}
+
+func TestExecSignalsArriveOnce(t *testing.T) {
+	cmd := wrapper(t, self(t), "count")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	out := bufio.NewScanner(stdout)
+	line := func() string { out.Scan(); return out.Text() }
+	if got, want := line(), fmt.Sprint("ready ", cmd.Process.Pid); got != want {
+		t.Errorf("the child says %q, want %q: no parent stays behind", got, want)
+	}
+	signals := []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2}
+	for _, s := range signals {
+		if err := cmd.Process.Signal(s); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(in, "\n")
+		if got, want := line(), "got "+s.String(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	_ = in.Close()
+	var counts map[string]int
+	if err := json.Unmarshal([]byte(line()), &counts); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range signals {
+		if counts[s.String()] != 1 {
+			t.Errorf("%v arrived %d times", s, counts[s.String()])
+		}
+	}
+	if err := cmd.Wait(); err == nil || cmd.ProcessState.ExitCode() != 7 {
+		t.Errorf("ended with %v, want the child's 7", err)
+	}
+}
+
+func TestExecEnvironmentAndDescriptors(t *testing.T) {
+	if _, err := os.Stat("/proc/self/fd"); err != nil {
+		t.Skip("no /proc/self/fd")
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	cmd := wrapper(t, "sh", "-c", `env; tr '\0' ' ' </proc/$$/cmdline; echo; ls /proc/$$/fd | sed 's/^/fd /'`)
+	cmd.ExtraFiles = []*os.File{r} // the caller's 3, as make's jobserver
+	cmd.Env = append(cmd.Env, "APIAUTH_STORE_KEY=canary", "APIAUTH_STORE_PASSPHRASE=canary", "APIAUTH_STORE_PASSPHRASE_FILE=canary",
+		"APIAUTH_BUNDLE=canary", "APIAUTH_BUNDLE_KEY=canary", "APIAUTH_CLIENT_SECRET_SPOTIFY=canary", "TOKEN=stale", "MAKEFLAGS=kept")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(string(out), "\n")
+	var fds []string
+	for _, l := range lines {
+		if fd, ok := strings.CutPrefix(l, "fd "); ok {
+			fds = append(fds, fd)
+		}
+		if strings.Contains(l, "canary") {
+			t.Errorf("the child sees %q", l)
+		}
+		if strings.Contains(l, "live-token") && l != "TOKEN=live-token" {
+			t.Error("the token stands elsewhere than in its variable")
+		}
+	}
+	if !slices.Contains(lines, "TOKEN=live-token") || slices.Contains(lines, "TOKEN=stale") || !slices.Contains(lines, "MAKEFLAGS=kept") {
+		t.Error("the environment is not the inherited one with the variable set")
+	}
+	// dash may hold a duplicate of its script's descriptor at 10 and above.
+	fds = slices.DeleteFunc(fds, func(s string) bool { return len(s) > 1 })
+	if want := []string{"0", "1", "2", "3"}; !slices.Equal(fds, want) {
+		t.Errorf("open descriptors %q, want %q", fds, want)
+	}
+}
+
+func TestExecStandardStreamsAreClean(t *testing.T) {
+	data := make([]byte, 1<<16)
+	for i := range data {
+		data[i] = byte(i * 7)
+	}
+	cmd := wrapper(t, self(t), "cat")
+	cmd.Stdin = strings.NewReader(string(data))
+	out, err := cmd.Output()
+	if err != nil || string(out) != string(data) {
+		t.Errorf("%d bytes came back, %v", len(out), err)
+	}
+}
+
+func TestExecLookup(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, text string, mode os.FileMode) string {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	file("bin/hello", "#!/bin/sh\nexit 11\n", 0o755)
+	file("bin/plain", "exit 12\n", 0o755) // no interpreter line
+	file("bin/empty", "", 0o755)
+	file("bin/locked", "#!/bin/sh\nexit 0\n", 0o644)
+	file("bin/lost", "#!/nonexistent/interpreter\n", 0o755)
+	file("bin/binary", "\x00\x01\x02", 0o755)
+	file("bin/both", "#!/bin/sh\n", 0o644)
+	file("bin2/both", "#!/bin/sh\nexit 13\n", 0o755)
+	file("bin/folder/x", "", 0o644)
+	file("here", "#!/bin/sh\nexit 14\n", 0o755) // only in the working directory
+	file("sh", "#!/bin/sh\nexit 15\n", 0o755)
+	file("-dash/plain", "exit 16\n", 0o755)
+
+	for _, c := range []struct {
+		command, path string
+		want          int
+	}{
+		{"hello", "BIN:BIN2", 11},
+		{"plain", "BIN", 12},
+		{"empty", "BIN", 0},
+		{"locked", "BIN", 126},
+		{"lost", "BIN", 127},
+		{"binary", "BIN", 126},
+		{"both", "BIN:BIN2", 13},
+		{"folder", "BIN", 126},
+		{"absent", "BIN:/nonexistent", 127},
+		{"here", "BIN", 127},
+		{"here", "", 127},
+		{"here", ".", 127},
+		{"here", ":BIN", 127},
+		{"here", "BIN:", 127},
+		{"hello", "bin", 127}, // relative entry
+		{"sh", "::BIN", 127},
+		{"./here", "", 14},
+		{"./bin/locked", "", 126},
+		{"./bin", "", 126},
+		{"./nope", "", 127},
+		{"bin/hello", "", 11},
+		{"-dash/plain", "", 16},
+		{"", "BIN", 127},
+	} {
+		path := strings.NewReplacer("BIN2", dir+"/bin2", "BIN", dir+"/bin").Replace(c.path)
+		cmd := wrapper(t, c.command)
+		cmd.Dir = dir
+		cmd.Env = append(cmd.Env, "PATH="+path, "LC_ALL=C")
+		var stderr strings.Builder
+		cmd.Stderr = &stderr
+		if got := status(cmd); got != c.want {
+			t.Errorf("%q with PATH=%q: %d, want %d: %s", c.command, c.path, got, c.want, stderr.String())
+		}
+		if stderr.Len() > 0 && c.want != 126 && c.want != 127 {
+			t.Errorf("%q: %s", c.command, stderr.String())
+		}
+	}
+}
+
+func TestExecNamesTheRelativeEntry(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "tool"), []byte("#!/bin/sh\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	_, err := lookup("tool", []string{"PATH=.:/nonexistent"})
+	nf, ok := errors.AsType[*NotFoundError](err)
+	if !ok || !strings.Contains(nf.Error(), "./tool") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestExecTooLong(t *testing.T) {
+	err := Exec([]string{"/bin/sh", strings.Repeat("x", 1<<22)}, nil)
+	ne, ok := errors.AsType[*NotExecutableError](err)
+	if !ok || !strings.Contains(ne.Error(), "too long") || len(ne.Error()) > 200 {
+		t.Errorf("%v", err)
+	}
+}

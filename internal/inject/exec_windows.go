@@ -1,0 +1,81 @@
+package inject
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/signal"
+	"unsafe"
+
+	"golang.org/x/sys/windows"
+)
+
+// Exec runs the command argv with the environment env (from ChildEnv) and waits
+// for it: Windows cannot replace a process. It returns nil when the child ended
+// with 0, an *ExitError with its status otherwise, and a *NotFoundError or a
+// *NotExecutableError when it did not start.
+//
+// The child shares the console, so Ctrl-C and Ctrl-Break reach it directly and
+// are ignored here meanwhile. Both stand in a job object: when this process is
+// killed, the child ends too. Nothing is started from the working directory
+// unless argv[0] says so.
+func Exec(argv, env []string) error {
+	if len(argv) == 0 || argv[0] == "" {
+		return &NotFoundError{Command: ""}
+	}
+	path, err := exec.LookPath(argv[0])
+	switch {
+	case errors.Is(err, exec.ErrDot):
+		return relative(argv[0], path)
+	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist):
+		return &NotFoundError{Command: argv[0]}
+	case err != nil:
+		return &NotExecutableError{argv[0], path, err}
+	}
+
+	release := joinJob()
+	defer release()
+	interrupts := make(chan os.Signal, 1)
+	signal.Notify(interrupts, os.Interrupt)
+	defer signal.Stop(interrupts)
+
+	child := &exec.Cmd{Path: path, Args: argv, Env: env, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
+	err = child.Run()
+	if ended, ok := errors.AsType[*exec.ExitError](err); ok {
+		return &ExitError{ended.ExitCode()}
+	}
+	if err != nil {
+		return &NotExecutableError{argv[0], path, err}
+	}
+	return nil
+}
+
+// joinJob puts this process, and so every child it starts from here on, into a
+// job that ends with it. release lets what the child left running live on.
+// Where a job cannot be had (a service that forbids nesting) it does nothing.
+func joinJob() (release func()) {
+	none := func() {}
+	job, err := windows.CreateJobObject(nil, nil)
+	if err != nil {
+		return none
+	}
+	limit := func(flags uint32) error {
+		info := windows.JOBOBJECT_EXTENDED_LIMIT_INFORMATION{
+			BasicLimitInformation: windows.JOBOBJECT_BASIC_LIMIT_INFORMATION{LimitFlags: flags},
+		}
+		_, err := windows.SetInformationJobObject(job, windows.JobObjectExtendedLimitInformation,
+			uintptr(unsafe.Pointer(&info)), uint32(unsafe.Sizeof(info)))
+		return err
+	}
+	if windows.AssignProcessToJobObject(job, windows.CurrentProcess()) != nil ||
+		limit(windows.JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE|windows.JOB_OBJECT_LIMIT_BREAKAWAY_OK) != nil {
+		_ = windows.CloseHandle(job)
+		return none
+	}
+	return func() {
+		if limit(0) == nil {
+			_ = windows.CloseHandle(job)
+		}
+	}
+}
