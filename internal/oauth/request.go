@@ -5,6 +5,9 @@
 package oauth
 
 import (
+	"fmt"
+	"io"
+	"log/slog"
 	"time"
 
 	"github.com/apiauth/apiauth/internal/secret"
@@ -55,7 +58,22 @@ type Answer struct {
 	Date        time.Time // the issuer's clock; zero when absent or unreadable
 	ReceivedAt  time.Time // our clock, when the last byte had arrived
 	Body        []byte
+
+	// sent are the credentials of the request, which an issuer may repeat in
+	// an error_description. They are not part of what a journal keeps.
+	sent []secret.Text
 }
+
+// Format writes a summary without the body for every verb.
+func (a Answer) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, a.String()) }
+
+// String returns a summary without the body.
+func (a Answer) String() string {
+	return fmt.Sprintf("answer with HTTP status %d and %d bytes of %q", a.Status, len(a.Body), Clean(a.ContentType))
+}
+
+// LogValue keeps the body out of structured logs.
+func (a Answer) LogValue() slog.Value { return slog.StringValue(a.String()) }
 
 // Rules say how to read a token response (RFC 6749 section 5.1 and the
 // provider's deviations from it).

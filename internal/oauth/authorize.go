@@ -1,0 +1,118 @@
+package oauth
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"strings"
+
+	"golang.org/x/oauth2"
+
+	"github.com/apiauth/apiauth/internal/secret"
+)
+
+// NewVerifier returns a PKCE code verifier of 43 characters (RFC 7636 section
+// 4.1) from 32 bytes of random, which defaults to crypto/rand.
+func NewVerifier(random io.Reader) (secret.Text, error) {
+	if random == nil {
+		random = rand.Reader
+	}
+	var b [32]byte
+	if _, err := io.ReadFull(random, b[:]); err != nil {
+		return secret.Text{}, fmt.Errorf("make a code verifier: %w", err)
+	}
+	return secret.New(base64.RawURLEncoding.EncodeToString(b[:])), nil
+}
+
+// AuthorizeRequest is an authorization request of the code flow (RFC 6749
+// section 4.1.1, RFC 7636 section 4.3).
+type AuthorizeRequest struct {
+	Endpoint    string
+	ClientID    string
+	RedirectURI string // left out when empty
+	Scopes      []string
+	// ScopeSeparator defaults to one space. OmitScope sends no scope at all.
+	ScopeSeparator string
+	OmitScope      bool
+	State          string
+	// PKCE demands a challenge made from Verifier, always by S256.
+	PKCE     bool
+	Verifier secret.Text
+	// Params are the provider's own parameters. Those that this request sets
+	// itself are refused.
+	Params    map[string]string
+	LoginHint string
+	// AllowInsecureLoopback permits http to a loopback address.
+	AllowInsecureLoopback bool
+}
+
+// AuthorizeURL returns the URL to open in a browser. The query that the
+// endpoint has by itself is kept.
+func AuthorizeURL(r AuthorizeRequest) (string, error) {
+	u, err := checkEndpoint(r.Endpoint, r.AllowInsecureLoopback)
+	if err != nil {
+		return "", refusef("the authorization endpoint: %s", err)
+	}
+	own, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return "", refusef("the authorization endpoint has a broken query")
+	}
+	for name := range own {
+		if reservedParam(name) {
+			return "", refusef("the authorization endpoint sets the parameter %s by itself", Clean(name))
+		}
+	}
+	switch {
+	case r.ClientID == "":
+		return "", errors.New("the authorization request has no client id")
+	case r.State == "":
+		return "", errors.New("the authorization request has no state")
+	case r.PKCE && r.Verifier.Len() < 43:
+		return "", errors.New("the authorization request has no code verifier")
+	}
+	c := oauth2.Config{
+		ClientID:    r.ClientID,
+		RedirectURL: r.RedirectURI,
+		Endpoint:    oauth2.Endpoint{AuthURL: r.Endpoint},
+	}
+	if len(r.Scopes) > 0 && !r.OmitScope {
+		separator := r.ScopeSeparator
+		if separator == "" {
+			separator = " "
+		}
+		c.Scopes = []string{strings.Join(r.Scopes, separator)}
+	}
+	var opts []oauth2.AuthCodeOption
+	for name, value := range r.Params {
+		if name == "" || reservedParam(name) || own.Has(name) ||
+			name == "response_mode" && value != "query" {
+			return "", refusef("the parameter %q cannot be set for an authorization request", Clean(name))
+		}
+		opts = append(opts, oauth2.SetAuthURLParam(name, value))
+	}
+	if r.LoginHint != "" {
+		opts = append(opts, oauth2.SetAuthURLParam("login_hint", r.LoginHint))
+	}
+	if r.PKCE {
+		opts = append(opts, oauth2.S256ChallengeOption(r.Verifier.Reveal()))
+	}
+	s, err := CleanURL(c.AuthCodeURL(r.State, opts...))
+	if err != nil {
+		return "", refusef("the authorization request: %s", err)
+	}
+	return s, nil
+}
+
+// reservedParam reports the parameters that decide what is asked for, by whom
+// and where the answer goes.
+func reservedParam(name string) bool {
+	switch name {
+	case "response_type", "client_id", "client_secret", "redirect_uri", "scope", "state",
+		"code_challenge", "code_challenge_method", "code_verifier", "request", "request_uri":
+		return true
+	}
+	return false
+}
