@@ -128,7 +128,7 @@ func (s *Server) askConsent(w http.ResponseWriter, r *http.Request, p *pending, 
 		s.render(w, http.StatusServiceUnavailable, "message.html", message{"Too many requests", "Too many requests wait for an answer. Try again later."})
 		return
 	}
-	s.setSession(w, session)
+	s.setSession(w, session, "/authorize")
 	s.render(w, http.StatusOK, "consent.html", consentPage{
 		Action: "/authorize/decision", ID: id.Reveal(), CSRF: p.csrf, Client: p.client.name,
 		Origin: originOf(p.redirect), Scopes: describe(p.scopes), Accounts: accounts(), Chosen: chosen.Login,
@@ -268,8 +268,8 @@ func (s *Server) session(r *http.Request) (string, error) {
 	return t.Reveal(), err
 }
 
-func (s *Server) setSession(w http.ResponseWriter, session string) {
-	http.SetCookie(w, &http.Cookie{Name: s.cookieName(), Value: session, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode})
+func (s *Server) setSession(w http.ResponseWriter, session, path string) {
+	http.SetCookie(w, &http.Cookie{Name: s.cookieName(), Value: session, Path: path, HttpOnly: true, SameSite: http.SameSiteStrictMode})
 }
 
 func (s *Server) sameSession(r *http.Request, session string) bool {

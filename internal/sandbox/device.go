@@ -99,7 +99,7 @@ func (s *Server) devicePage(w http.ResponseWriter, r *http.Request) {
 		UserCode: d.userCode, Scopes: describe(d.scopes), Accounts: accounts(), Chosen: accounts()[0].Login,
 	}
 	s.mu.Unlock()
-	s.setSession(w, session)
+	s.setSession(w, session, "/device")
 	s.render(w, http.StatusOK, "consent.html", page)
 }
 
