@@ -201,7 +201,9 @@ func (h *HTTP) roundTrip(ctx context.Context, c call, u *url.URL, allRoots bool)
 	}
 	req.Header.Set("User-Agent", h.o.UserAgent)
 	req.Header.Set("Accept-Encoding", "identity")
-	if c.body != nil {
+	if c.body != nil && len(c.body) == 0 {
+		req.Body = http.NoBody
+	} else if c.body != nil {
 		// No GetBody: it would allow net/http to send the request again.
 		req.Body = io.NopCloser(bytes.NewReader(c.body))
 		req.ContentLength = int64(len(c.body))
@@ -336,9 +338,6 @@ func reason(err error) string {
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
 		return "it does not speak TLS"
 	}
-	if _, ok := errors.AsType[tls.AlertError](err); ok {
-		return "the TLS handshake failed"
-	}
 	if e, ok := errors.AsType[syscall.Errno](err); ok {
 		return Clean(e.Error())
 	}
@@ -352,6 +351,9 @@ func reason(err error) string {
 		return "it took too long"
 	case errors.Is(err, context.Canceled):
 		return "interrupted"
+	}
+	if strings.Contains(err.Error(), "tls: ") { // most of them have no type
+		return "the TLS handshake failed"
 	}
 	return "the connection failed or the answer is garbled"
 }
