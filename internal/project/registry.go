@@ -1,0 +1,559 @@
+package project
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Personal is the id of the project that holds outside of all others. It needs
+// no folder.
+const Personal = "personal"
+
+// registryFormat is the format of projects.json that this code writes.
+const registryFormat = 1
+
+// maxRegistry caps projects.json in bytes: some ten thousand projects.
+const maxRegistry = 8 << 20
+
+// Binding is one project.
+type Binding struct {
+	ID    string `json:"id"`
+	Label string `json:"label"`
+	// Folders are the places bound to the project; none after Unlink.
+	Folders []Folder `json:"paths"`
+	// Store names where the project's connections are kept; empty before the
+	// first connect.
+	Store string `json:"store,omitempty"`
+}
+
+// Folder is one bound folder: its canonical path, and what tells it from
+// another folder that is made at that path later.
+type Folder struct {
+	Path string `json:"path"`
+	Identity
+}
+
+// Identity tells one folder from another. An inode number alone does not: file
+// systems hand out the number of a deleted folder again, at once. So the time
+// of birth, in nanoseconds since 1970 and 0 where the system does not tell,
+// belongs to it. The device number alone may differ after a restart.
+type Identity struct {
+	Device uint64 `json:"device,string"`
+	Inode  uint64 `json:"inode,string"`
+	Born   int64  `json:"born,string,omitempty"`
+}
+
+// same says whether two identities are of one folder.
+func (i Identity) same(j Identity) bool {
+	if i.Inode != j.Inode || i.Born != 0 && j.Born != 0 && i.Born != j.Born {
+		return false
+	}
+	return i.Device == j.Device || i.Born != 0 && i.Born == j.Born
+}
+
+// Reason says why a folder is not bound.
+type Reason string
+
+// The reasons in an UnboundError.
+const (
+	NeverBound Reason = "never bound"
+	Recreated  Reason = "re-created" // another folder stands at a bound path
+	Moved      Reason = "moved"      // a bound folder stands at another path
+)
+
+// UnboundError says that a folder belongs to no project of this user, so that
+// what its manifest asks for is refused.
+type UnboundError struct {
+	Dir    string
+	Reason Reason
+	// ID is the project whose folder this was, and OldPath where it stood; both
+	// are empty for NeverBound. They are for showing and not for using.
+	ID      string
+	OldPath string
+}
+
+func (e *UnboundError) Error() string {
+	switch e.Reason {
+	case Recreated:
+		return fmt.Sprintf("the folder %s is not the one that was bound to a project: it was made anew at the same place", e.Dir)
+	case Moved:
+		return fmt.Sprintf("the folder %s was bound to a project as %s and has moved", e.Dir, e.OldPath)
+	}
+	return fmt.Sprintf("the folder %s is not bound to a project of yours", e.Dir)
+}
+
+// UnknownProjectError says that there is no project with an id.
+type UnknownProjectError struct{ ID string }
+
+func (e *UnknownProjectError) Error() string {
+	return fmt.Sprintf("there is no project %q", shown(e.ID))
+}
+
+// CorruptError says that projects.json cannot be understood. It is left as it
+// is: nothing is written until it is repaired or moved away.
+type CorruptError struct {
+	Path string
+	Err  error
+}
+
+func (e *CorruptError) Error() string {
+	return fmt.Sprintf("the list of projects %s is damaged and was left as it is: %v", e.Path, e.Err)
+}
+
+func (e *CorruptError) Unwrap() error { return e.Err }
+
+// NewerFormatError says that a later version wrote projects.json.
+type NewerFormatError struct {
+	Path   string
+	Format int
+}
+
+func (e *NewerFormatError) Error() string {
+	return fmt.Sprintf("the list of projects %s was written by a newer apiauth (format %d, this one knows %d)", e.Path, e.Format, registryFormat)
+}
+
+// UnsafeError says that a file or folder of ours is not as it must be: it
+// belongs to somebody else, or is a link.
+type UnsafeError struct {
+	Path   string
+	Reason string
+}
+
+func (e *UnsafeError) Error() string { return fmt.Sprintf("refusing to use %s: %s", e.Path, e.Reason) }
+
+// Registry is the user's list of projects, projects.json in the state folder.
+// Each method reads it anew, and those that change it do so under a lock, so
+// that any number of processes can use it at once.
+type Registry struct{ dir string }
+
+// Open returns the registry in stateDir. It does no I/O.
+func Open(stateDir string) *Registry { return &Registry{dir: stateDir} }
+
+// Path returns where the list lies.
+func (r *Registry) Path() string { return filepath.Join(r.dir, "projects.json") }
+
+// list is the content of projects.json.
+type list struct {
+	Format   int       `json:"format"`
+	Projects []Binding `json:"projects"`
+}
+
+// Resolve returns the project that a folder (the manifest's) is bound to. When
+// there is none the error is an *UnboundError.
+func (r *Registry) Resolve(dir string) (*Binding, error) {
+	path, id, err := identify(dir)
+	if err != nil {
+		return nil, err
+	}
+	l, err := r.read()
+	if err != nil {
+		return nil, err
+	}
+	return l.resolve(path, id)
+}
+
+func (l *list) resolve(path string, id Identity) (*Binding, error) {
+	unbound := &UnboundError{Dir: path, Reason: NeverBound}
+	for i := range l.Projects {
+		p := &l.Projects[i]
+		for _, f := range p.Folders {
+			switch {
+			case f.Path == path && f.same(id):
+				return p, nil
+			case f.Path == path:
+				unbound = &UnboundError{path, Recreated, p.ID, f.Path}
+			case f.same(id):
+				// The same folder by another spelling of its path (letter case,
+				// a bind mount) is where it was; otherwise it has moved.
+				if stillAt(f.Path, id) {
+					return p, nil
+				}
+				if unbound.Reason == NeverBound {
+					unbound = &UnboundError{path, Moved, p.ID, f.Path}
+				}
+			}
+		}
+	}
+	return nil, unbound
+}
+
+// Bind makes a new project with the given label (see CheckLabel) and binds the
+// folder to it. If the folder is bound already, because another process was
+// faster, that project's id is returned.
+func (r *Registry) Bind(dir, label string) (id string, err error) {
+	if err := CheckLabel(label); err != nil {
+		return "", fmt.Errorf("the project's label %w", err)
+	}
+	path, identity, err := identify(dir)
+	if err != nil {
+		return "", err
+	}
+	err = r.update(func(l *list) error {
+		if p, err := l.resolve(path, identity); err == nil {
+			id = p.ID
+			return errNoChange
+		}
+		id = l.newID()
+		l.release(path, identity)
+		l.Projects = append(l.Projects, Binding{ID: id, Label: label, Folders: []Folder{{path, identity}}})
+		return nil
+	})
+	return id, err
+}
+
+// Link binds the folder to the existing project id and takes it from any other.
+// The error is an *UnknownProjectError when there is no such project.
+func (r *Registry) Link(dir, id string) error {
+	path, identity, err := identify(dir)
+	if err != nil {
+		return err
+	}
+	return r.update(func(l *list) error {
+		if l.find(id) == nil || id == Personal {
+			return &UnknownProjectError{id}
+		}
+		l.release(path, identity)
+		p := l.find(id)
+		p.Folders = append(p.Folders, Folder{path, identity})
+		return nil
+	})
+}
+
+// Unlink takes the folder from its project, which stays and can be linked
+// again. It works on the path alone, so that a folder that was made anew or is
+// gone can be unlinked too. The error is an *UnboundError when nothing is
+// bound there.
+func (r *Registry) Unlink(dir string) error {
+	path, err := Canonical(dir)
+	if err != nil {
+		if path, err = filepath.Abs(dir); err != nil {
+			return fmt.Errorf("find the folder: %w", err)
+		}
+	}
+	return r.update(func(l *list) error {
+		if !l.releaseIf(func(f Folder) bool { return f.Path == path }) {
+			return &UnboundError{Dir: path, Reason: NeverBound}
+		}
+		return nil
+	})
+}
+
+// List returns the projects in the order in which they were made, without the
+// personal one.
+func (r *Registry) List() ([]Binding, error) {
+	l, err := r.read()
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(l.Projects, func(p Binding) bool { return p.ID == Personal }), nil
+}
+
+// Get returns the project id. The personal project always exists. The error is
+// an *UnknownProjectError when there is no such project.
+func (r *Registry) Get(id string) (*Binding, error) {
+	l, err := r.read()
+	if err != nil {
+		return nil, err
+	}
+	if p := l.find(id); p != nil {
+		return p, nil
+	}
+	if id == Personal {
+		return &Binding{ID: Personal, Label: "personal"}, nil
+	}
+	return nil, &UnknownProjectError{id}
+}
+
+// SetStore records where the connections of the project id are kept. The error
+// is an *UnknownProjectError when there is no such project.
+func (r *Registry) SetStore(id, store string) error {
+	return r.update(func(l *list) error {
+		p := l.find(id)
+		if p == nil && id == Personal {
+			l.Projects = append(l.Projects, Binding{ID: Personal, Label: "personal", Folders: []Folder{}})
+			p = l.find(id)
+		}
+		if p == nil {
+			return &UnknownProjectError{id}
+		}
+		if p.Store == store {
+			return errNoChange
+		}
+		p.Store = store
+		return nil
+	})
+}
+
+// Remove forgets the project id: its folders are unbound. The error is an
+// *UnknownProjectError when there is no such project.
+func (r *Registry) Remove(id string) error {
+	return r.update(func(l *list) error {
+		before := len(l.Projects)
+		l.Projects = slices.DeleteFunc(l.Projects, func(p Binding) bool { return p.ID == id })
+		if len(l.Projects) == before {
+			return &UnknownProjectError{id}
+		}
+		return nil
+	})
+}
+
+// stillAt says whether a folder stands at path itself, and not at the end of a
+// link that was left there.
+func stillAt(path string, id Identity) bool {
+	if real, err := filepath.EvalSymlinks(path); err != nil || real != path {
+		return false
+	}
+	now, err := identityOf(path)
+	return err == nil && now == id
+}
+
+func (l *list) find(id string) *Binding {
+	i := slices.IndexFunc(l.Projects, func(p Binding) bool { return p.ID == id })
+	if i < 0 {
+		return nil
+	}
+	return &l.Projects[i]
+}
+
+// newID returns 16 hex digits from the system's random source.
+func (l *list) newID() string {
+	for {
+		if id := randomHex(); l.find(id) == nil {
+			return id
+		}
+	}
+}
+
+func randomHex() string {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
+}
+
+// release takes a folder, by its path and by its identity, from every project.
+func (l *list) release(path string, id Identity) {
+	l.releaseIf(func(f Folder) bool { return f.Path == path || f.same(id) })
+}
+
+func (l *list) releaseIf(match func(Folder) bool) (any bool) {
+	for i := range l.Projects {
+		p := &l.Projects[i]
+		before := len(p.Folders)
+		p.Folders = slices.DeleteFunc(p.Folders, match)
+		any = any || len(p.Folders) != before
+	}
+	return any
+}
+
+// identify returns the canonical path and the identity of a folder.
+func identify(dir string) (string, Identity, error) {
+	path, err := Canonical(dir)
+	if err != nil {
+		return "", Identity{}, err
+	}
+	id, err := identityOf(path)
+	if err != nil {
+		return "", Identity{}, fmt.Errorf("identify the folder %s: %w", path, err)
+	}
+	return path, id, nil
+}
+
+// read returns the list; an absent file is an empty one.
+func (r *Registry) read() (*list, error) {
+	path := r.Path()
+	f, err := openNoFollow(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return &list{Format: registryFormat}, nil
+	case isSymlinkError(err):
+		return nil, &UnsafeError{path, "it is a symbolic link"}
+	case err != nil:
+		return nil, fmt.Errorf("read the list of projects: %w", err)
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("read the list of projects: %w", err)
+	}
+	switch {
+	case !st.Mode().IsRegular():
+		return nil, &UnsafeError{path, "it is not a regular file"}
+	case !ownerTrusted(st, false):
+		return nil, &UnsafeError{path, "it belongs to another user"}
+	case writableByOthers(st):
+		return nil, &UnsafeError{path, "others may write it; take that away with chmod 600"}
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxRegistry+1))
+	if err != nil {
+		return nil, fmt.Errorf("read the list of projects: %w", err)
+	}
+	return parseList(path, data)
+}
+
+func parseList(path string, data []byte) (*list, error) {
+	corrupt := func(format string, args ...any) error {
+		return &CorruptError{path, fmt.Errorf(format, args...)}
+	}
+	if len(data) > maxRegistry {
+		return nil, corrupt("it is larger than %d MiB", maxRegistry>>20)
+	}
+	var head struct {
+		Format int `json:"format"`
+	}
+	if err := json.Unmarshal(data, &head); err != nil {
+		return nil, corrupt("%w", err)
+	}
+	switch {
+	case head.Format > registryFormat:
+		return nil, &NewerFormatError{path, head.Format}
+	case head.Format != registryFormat:
+		return nil, corrupt("it has no known format number")
+	}
+	// What this code does not know it would drop when it writes the list again.
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	l := new(list)
+	if err := dec.Decode(l); err != nil {
+		return nil, corrupt("%w", err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, corrupt("something follows its end")
+	}
+	seen := make(map[string]bool, len(l.Projects))
+	for _, p := range l.Projects {
+		if !validProjectID(p.ID) || seen[p.ID] {
+			return nil, corrupt("a project has no id, a malformed one, or one that stands there twice")
+		}
+		seen[p.ID] = true
+		for _, f := range p.Folders {
+			if !filepath.IsAbs(f.Path) {
+				return nil, corrupt("a folder of project %s has no absolute path", p.ID)
+			}
+		}
+	}
+	return l, nil
+}
+
+func validProjectID(s string) bool {
+	if s == Personal {
+		return true
+	}
+	return len(s) == 16 && strings.Trim(s, "0123456789abcdef") == ""
+}
+
+// errNoChange ends an update that has nothing to write.
+var errNoChange = errors.New("no change")
+
+// update reads the list under the lock, lets change work on it, and writes it
+// back: temporary file, sync, rename, sync of the folder.
+func (r *Registry) update(change func(*list) error) error {
+	if err := r.prepare(); err != nil {
+		return err
+	}
+	unlock, err := lockFile(filepath.Join(r.dir, "projects.lock"), lockWait)
+	if err != nil {
+		return fmt.Errorf("lock the list of projects: %w", err)
+	}
+	defer unlock()
+	l, err := r.read()
+	if err != nil {
+		return err
+	}
+	switch err := change(l); {
+	case errors.Is(err, errNoChange):
+		return nil
+	case err != nil:
+		return err
+	}
+	for i := range l.Projects {
+		if l.Projects[i].Folders == nil {
+			l.Projects[i].Folders = []Folder{}
+		}
+	}
+	data, err := json.MarshalIndent(l, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write the list of projects: %w", err)
+	}
+	if len(data) >= maxRegistry {
+		return fmt.Errorf("write the list of projects: it would be larger than %d MiB", maxRegistry>>20)
+	}
+	temp := r.Path() + ".tmp" // one name, so that a crash leaves one file at most
+	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("write the list of projects: %w", err)
+	}
+	if err := replaceFile(r.Path(), temp, append(data, '\n'), 0o600); err != nil {
+		return fmt.Errorf("write the list of projects: %w", err)
+	}
+	return nil
+}
+
+// lockWait is how long an update waits for others, which take milliseconds.
+const lockWait = 10 * time.Second
+
+// prepare makes the state folder, for its owner only.
+func (r *Registry) prepare() error {
+	if !filepath.IsAbs(r.dir) {
+		return &UnsafeError{r.dir, "the state folder needs an absolute path"}
+	}
+	if err := os.MkdirAll(r.dir, 0o700); err != nil {
+		return fmt.Errorf("make the state folder: %w", err)
+	}
+	st, err := os.Lstat(r.dir)
+	switch {
+	case err != nil:
+		return fmt.Errorf("make the state folder: %w", err)
+	case !st.IsDir():
+		return &UnsafeError{r.dir, "it is a symbolic link; name the folder itself"}
+	case !ownerTrusted(st, false):
+		return &UnsafeError{r.dir, "it belongs to another user"}
+	}
+	if openToOthers(st) {
+		if err := os.Chmod(r.dir, 0o700); err != nil {
+			return fmt.Errorf("close the state folder to others: %w", err)
+		}
+	}
+	return nil
+}
+
+// replaceFile writes data to path by way of the new file temp, so that at every
+// moment the old content or the new one is there, also after a power failure.
+func replaceFile(path, temp string, data []byte, mode fs.FileMode) (err error) {
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = f.Close()
+			_ = os.Remove(temp)
+		}
+	}()
+	// Whatever the umask is.
+	if err := f.Chmod(mode); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		return err
+	}
+	if _, err := f.Write(data); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	if err := os.Rename(temp, path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
