@@ -80,7 +80,7 @@ func Browser(t testing.TB, opts BrowserOptions) *BrowserPeer {
 		" exec " + quote(nodePath) + " " + quote(filepath.Join(filepath.Dir(modules), "browser.mjs")) + ` "$1"` + "\n"
 	if err := errors.Join(
 		os.WriteFile(settingsFile, content, 0o600),
-		os.WriteFile(b.Script, []byte(script), 0o700), //nolint:gosec // it is a program
+		os.WriteFile(b.Script, []byte(script), 0o700),
 		os.Symlink("browser", filepath.Join(b.Dir, "xdg-open")),
 	); err != nil {
 		t.Fatal(err)

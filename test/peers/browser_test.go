@@ -106,7 +106,7 @@ func TestBrowserEndsWithItsTest(t *testing.T) {
 	var cmd *exec.Cmd
 	t.Run("a page that never answers", func(t *testing.T) {
 		b := peers.Browser(t, peers.BrowserOptions{})
-		cmd = exec.Command(b.Script, server.URL) //nolint:noctx // it must end without our help
+		cmd = exec.Command(b.Script, server.URL) // it must end without our help
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}

@@ -84,8 +84,14 @@ func (v *Visitor) Visit(ctx context.Context, address string) (Landing, error) {
 		if err != nil {
 			return Landing{}, err
 		}
+		if here.Status == 0 {
+			return here, nil
+		}
 		at, err := url.Parse(here.URL)
-		if err != nil || here.Status == 0 || at.Host != start.Host {
+		if err != nil {
+			return Landing{}, errors.New("visit: the way led to something that is not a URL")
+		}
+		if at.Host != start.Host {
 			return here, nil
 		}
 		if req = v.submit(ctx, at, here.Text); req == nil {
