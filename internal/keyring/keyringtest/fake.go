@@ -60,6 +60,7 @@ type Fake struct {
 	conn  *dbus.Conn
 	delay time.Duration
 	gone  chan struct{}
+	asked chan struct{}
 
 	mu        sync.Mutex
 	behaviour Behaviour
@@ -77,7 +78,7 @@ type fakeItem struct {
 // test's process, until the test ends.
 func StartFake(t testing.TB, b *Bus, behaviour Behaviour) *Fake {
 	t.Helper()
-	f, err := ServeFake(b.Address, behaviour, 100*time.Millisecond)
+	f, err := ServeFake(b.Address, behaviour, 30*time.Millisecond)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +96,7 @@ func ServeFake(address string, behaviour Behaviour, delay time.Duration) (*Fake,
 	if err != nil {
 		return nil, err
 	}
-	f := &Fake{conn: conn, delay: delay, gone: make(chan struct{}), behaviour: behaviour, items: map[dbus.ObjectPath]*fakeItem{}}
+	f := &Fake{conn: conn, delay: delay, gone: make(chan struct{}), asked: make(chan struct{}, 64), behaviour: behaviour, items: map[dbus.ObjectPath]*fakeItem{}}
 	if err := f.export(); err != nil {
 		f.Close()
 		return nil, err
@@ -147,6 +148,9 @@ func (f *Fake) Contents() map[string]string {
 	}
 	return c
 }
+
+// Prompted gets a value each time a prompt is shown.
+func (f *Fake) Prompted() <-chan struct{} { return f.asked }
 
 // Gone is closed when the fake has left the bus.
 func (f *Fake) Gone() <-chan struct{} { return f.gone }
@@ -241,7 +245,12 @@ func (f *Fake) lock(objects []dbus.ObjectPath) ([]dbus.ObjectPath, dbus.ObjectPa
 }
 
 func (f *Fake) prompt(string) *dbus.Error {
-	switch f.enter(false) {
+	b := f.enter(false)
+	select {
+	case f.asked <- struct{}{}:
+	default:
+	}
+	switch b {
 	case LockedPromptDismissed, WritePromptDismissed:
 		_ = f.conn.Emit(promptPath, promptInterface+".Completed", true, dbus.MakeVariant(""))
 	}
