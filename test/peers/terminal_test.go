@@ -13,7 +13,7 @@ func TestTerminal(t *testing.T) {
 	term := peers.Terminal(t, 60, 12, env, "sh", "-c", `
 		printf '%s, your name? ' "$GREETING"; read -r name
 		echo "<$name> on $(stty size) with ${HOME-no home}"
-		printf 'secret? '; stty -echo; read -r s; stty echo; echo; echo "${#s} characters"
+		stty -echo; printf 'secret? '; read -r s; stty echo; echo; echo "${#s} characters"
 		exit 7`)
 	term.WaitFor("hello there, your name?")
 	term.Type("Ada; Lovelace é")
