@@ -1,0 +1,358 @@
+package flow
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/apiauth/apiauth/internal/loopback"
+	"github.com/apiauth/apiauth/internal/oauth"
+	"github.com/apiauth/apiauth/internal/secret"
+)
+
+// closing is how long the final page may take to reach the browser before the
+// listener is closed.
+const closing = 500 * time.Millisecond
+
+// Authcode leads a person through the authorization code flow (RFC 6749 section
+// 4.1) with state and PKCE S256 (RFC 7636). A redirect to this machine is served
+// by a listener; beside it, when Env.ReadPaste is there, the final address can be
+// pasted. With FlowPaste, or an https redirect, pasting is the only way. Whatever
+// valid response comes first is the result, once; anything else is refused, named
+// and waited through.
+//
+// Errors: *loopback.PortTakenError before anything is shown, *DeniedError,
+// ErrTimeout, ErrInterrupted, ErrNoTerminal, the context's error.
+func Authcode(ctx context.Context, env Env, a Attempt) (*Result, error) {
+	fail := func(err error) (*Result, error) { return nil, fmt.Errorf("connect to %s: %w", a.name(), err) }
+	switch {
+	case a.Pins.AuthorizationEndpoint == "" || a.Pins.TokenEndpoint == "":
+		return fail(errors.New("its definition lacks the authorization or the token endpoint"))
+	case a.Client.ID == "":
+		return fail(errors.New("no client is known"))
+	}
+	to, err := parseRedirect(cmp.Or(a.Pins.RedirectURI, "http://127.0.0.1:*/callback/"+url.PathEscape(a.Pins.Provider)), a.Port)
+	if err != nil {
+		return fail(err)
+	}
+	listen := to.local && a.Flow != FlowPaste
+	if !listen && env.ReadPaste == nil {
+		return fail(ErrNoTerminal)
+	}
+
+	ctx, cancel := waiting(ctx)
+	defer cancel()
+
+	port := to.port
+	var l *loopback.Listener
+	if to.local && (listen || port == 0) {
+		l, err = loopback.Listen(ctx, loopback.Options{Host: to.host, Port: to.port})
+		if err != nil {
+			return fail(err)
+		}
+		defer l.Close()
+		port = l.Port()
+	}
+	if !listen && l != nil {
+		// The redirect needs some port that nobody answers on.
+		_ = l.Close()
+		l = nil
+	}
+
+	login, err := newLogin(env, a, to.at(port))
+	if err != nil {
+		return fail(err)
+	}
+	if l != nil {
+		l.Serve(loopback.Guard{}, login)
+	}
+	result, err := login.wait(ctx, env, l != nil)
+	if l != nil {
+		// Let the page of the request that ended the wait get through.
+		end, stop := context.WithTimeout(context.WithoutCancel(ctx), closing)
+		defer stop()
+		_ = l.Shutdown(end)
+	}
+	if err != nil {
+		return fail(err)
+	}
+	return result, nil
+}
+
+// login is one attempt while it waits for its response.
+type login struct {
+	a         Attempt
+	url       string // of the authorization request
+	redirect  string // as sent
+	path      string // escaped path of redirect
+	verifier  secret.Text
+	pkce      bool
+	expect    expectation
+	won       atomic.Bool
+	responses chan response // the one from the listener
+	refused   chan problem  // what the listener refused; dropped when full
+}
+
+func newLogin(env Env, a Attempt, redirect string) (*login, error) {
+	// S256 always, unless the entry says that the provider cannot.
+	g := &login{
+		a:         a,
+		redirect:  redirect,
+		pkce:      a.Pins.PKCE != "none",
+		responses: make(chan response, 1),
+		refused:   make(chan problem, 4),
+	}
+	u, err := url.Parse(redirect)
+	if err != nil {
+		return nil, errors.New("the redirect URI cannot be parsed")
+	}
+	g.path = pathOf(u)
+	if g.verifier, err = oauth.NewVerifier(env.Rand); err != nil {
+		return nil, err
+	}
+	state, err := newState(env.Rand)
+	if err != nil {
+		return nil, err
+	}
+	g.expect = expectation{
+		provider:    a.name(),
+		state:       state,
+		issuer:      a.Pins.Issuer,
+		issRequired: a.Pins.IssParameterSupported,
+		hosts:       hostsOf(a.Pins.AuthorizationEndpoint, a.Pins.TokenEndpoint),
+	}
+	var params map[string]string
+	if a.Provider != nil {
+		params = make(map[string]string, len(a.Provider.Authorize))
+		for name, value := range a.Provider.Authorize {
+			for v, is := range a.Pins.Variables {
+				value = strings.ReplaceAll(value, "{"+v+"}", is)
+			}
+			params[name] = value
+		}
+		for _, v := range a.Provider.Variables {
+			if v.From == "callback" {
+				g.expect.extra = append(g.expect.extra, v.Name)
+			}
+		}
+	}
+	g.url, err = oauth.AuthorizeURL(oauth.AuthorizeRequest{
+		Endpoint:              a.Pins.AuthorizationEndpoint,
+		ClientID:              a.Client.ID,
+		RedirectURI:           redirect,
+		Scopes:                a.Scopes,
+		ScopeSeparator:        a.separator(),
+		OmitScope:             a.omitScope(),
+		State:                 state,
+		PKCE:                  g.pkce,
+		Verifier:              g.verifier,
+		Params:                params,
+		LoginHint:             a.AccountHint,
+		AllowInsecureLoopback: a.Pins.AllowInsecureLoopback,
+	})
+	return g, err
+}
+
+// newState returns 256 random bits.
+func newState(random io.Reader) (string, error) {
+	if random == nil {
+		random = rand.Reader
+	}
+	var b [32]byte
+	if _, err := io.ReadFull(random, b[:]); err != nil {
+		return "", fmt.Errorf("make a state: %w", err)
+	}
+	return base64.RawURLEncoding.EncodeToString(b[:]), nil
+}
+
+func hostsOf(endpoints ...string) []string {
+	var hosts []string
+	for _, e := range endpoints {
+		if u, err := url.Parse(e); err == nil && u.Host != "" {
+			hosts = append(hosts, u.Host)
+		}
+	}
+	return hosts
+}
+
+// ServeHTTP answers the redirect. Whatever is not the response that this login
+// waits for gets a 4xx and changes nothing.
+func (g *login) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case r.URL.EscapedPath() != g.path:
+		loopback.Refuse(w, http.StatusNotFound)
+		return
+	case r.Method != http.MethodGet:
+		w.Header().Set("Allow", http.MethodGet)
+		loopback.Refuse(w, http.StatusMethodNotAllowed)
+		return
+	case r.ContentLength != 0 || len(r.TransferEncoding) > 0:
+		loopback.Refuse(w, http.StatusBadRequest)
+		return
+	}
+	if mode, there := r.Header["Sec-Fetch-Mode"]; there && (len(mode) != 1 || mode[0] != "navigate") {
+		// A page fetches this address in the background.
+		loopback.Refuse(w, http.StatusForbidden)
+		return
+	}
+	got, why := g.expect.read(r.URL.RawQuery)
+	if why != "" {
+		select {
+		case g.refused <- why:
+		default:
+		}
+		loopback.Page(w, http.StatusBadRequest, "This address was refused",
+			"It does not belong to the login that apiauth is waiting for, and nothing has changed.",
+			"Finish the login in its own tab, or open the address that the terminal shows.")
+		return
+	}
+	if !g.won.CompareAndSwap(false, true) {
+		loopback.Page(w, http.StatusGone, "This login is already over",
+			"apiauth has its answer. You can close this window.")
+		return
+	}
+	g.responses <- got
+	if got.denied != nil {
+		loopback.Page(w, http.StatusOK, "Access was not granted",
+			"Nothing was stored. The terminal says why. You can close this window.")
+	} else {
+		loopback.Page(w, http.StatusOK, "You can close this window",
+			"apiauth has the answer of "+g.expect.provider+". The terminal shows the result.")
+	}
+}
+
+// line is what one call of ReadPaste returned.
+type line struct {
+	text string
+	err  error
+}
+
+// wait shows the URL and waits for the first valid response.
+func (g *login) wait(ctx context.Context, env Env, listening bool) (*Result, error) {
+	g.announce(env, listening)
+
+	opened := make(chan error, 1)
+	if env.OpenBrowser != nil {
+		go func() { opened <- env.OpenBrowser(ctx, g.url) }()
+	}
+	readCtx, stopReading := context.WithCancel(ctx)
+	pasted := make(chan line, 1)
+	reading := false
+	read := func() {
+		reading = true
+		go func() {
+			text, err := env.ReadPaste(readCtx)
+			pasted <- line{text, err}
+		}()
+	}
+	// The terminal must be as it was before anybody else uses it.
+	defer func() {
+		stopReading()
+		if reading {
+			<-pasted
+		}
+	}()
+	if env.ReadPaste != nil {
+		read()
+	}
+
+	told := make(map[problem]bool)
+	for {
+		select {
+		case got := <-g.responses:
+			return g.finish(env, got, FlowBrowser)
+		case why := <-g.refused:
+			if !told[why] {
+				told[why] = true
+				env.out("An answer in the browser was refused: %s. Still waiting.", why)
+			}
+		case err := <-opened:
+			if err != nil && ctx.Err() == nil {
+				env.out("The browser could not be opened (%s). Open the address by hand.", oauth.Clean(err.Error()))
+			}
+		case in := <-pasted:
+			reading = false
+			got, why, err := g.paste(in)
+			switch {
+			case errors.Is(err, io.EOF) && listening:
+				env.out("Nothing more can be pasted here. Still waiting for the browser.")
+				continue
+			case errors.Is(err, io.EOF):
+				return nil, ErrNoTerminal
+			case err != nil:
+				if ctx.Err() != nil {
+					return nil, ended(ctx)
+				}
+				return nil, err
+			case why != "":
+				env.out("%s Still waiting.", why)
+				read()
+				continue
+			case got == nil:
+				read()
+				continue
+			}
+			if !g.won.CompareAndSwap(false, true) {
+				continue // the listener was first; its response is under way
+			}
+			return g.finish(env, *got, FlowPaste)
+		case <-ctx.Done():
+			if !g.won.CompareAndSwap(false, true) {
+				return g.finish(env, <-g.responses, FlowBrowser) // just in time
+			}
+			return nil, ended(ctx)
+		}
+	}
+}
+
+// announce says where to go. The address stands on a line of its own.
+func (g *login) announce(env Env, listening bool) {
+	if env.OpenBrowser != nil {
+		env.out("Opening a browser to connect to %s. If none appears, open this address:", g.expect.provider)
+	} else {
+		env.out("Open this address in a browser to connect to %s:", g.expect.provider)
+	}
+	env.out("%s", g.url)
+	switch {
+	case env.ReadPaste == nil:
+	case listening:
+		env.out("If the browser ends on a page that does not load, paste its address here and press Enter (it is not shown).")
+	default:
+		env.out("At the end, copy the whole address of the last page, paste it here and press Enter (it is not shown).")
+	}
+	challenge := "none (the provider does not support PKCE)"
+	if g.pkce {
+		challenge = "S256"
+	}
+	env.explain("authorization request (RFC 6749 section 4.1.1)",
+		"authorization_endpoint: "+g.a.Pins.AuthorizationEndpoint,
+		"client_id: "+oauth.Clean(g.a.Client.ID),
+		"redirect_uri: "+g.redirect,
+		"scope: "+oauth.Clean(g.a.scope()),
+		"state: 256 random bits",
+		"code_challenge_method: "+challenge)
+}
+
+// finish turns a response into a result.
+func (g *login) finish(env Env, got response, via string) (*Result, error) {
+	if got.denied != nil {
+		env.explain("authorization response (RFC 6749 section 4.1.2.1)", "error: "+got.denied.Code)
+		return nil, got.denied
+	}
+	env.explain("authorization response (RFC 6749 section 4.1.2)", "code: [redacted]", "state: as sent")
+	verifier := g.verifier
+	if !g.pkce {
+		verifier = secret.Text{}
+	}
+	req := g.a.tokenRequest(oauth.CodeExchange(got.code, g.redirect, verifier, g.a.Pins.Token.Params))
+	return &Result{Request: &req, Callback: got.extra, Via: via}, nil
+}

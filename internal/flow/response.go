@@ -1,0 +1,147 @@
+package flow
+
+import (
+	"crypto/subtle"
+	"net/url"
+	"strings"
+
+	"github.com/apiauth/apiauth/internal/oauth"
+	"github.com/apiauth/apiauth/internal/secret"
+)
+
+const (
+	maxCode   = 8 << 10 // bytes of an authorization code
+	maxExtra  = 1 << 10 // bytes of an extra parameter of a callback
+	maxParams = 64
+)
+
+// problem says in fixed words why an authorization response was not accepted.
+// It holds nothing of the response.
+type problem string
+
+const (
+	problemQuery    problem = "its parameters cannot be read"
+	problemRepeated problem = "a parameter comes twice"
+	problemNoState  problem = "it has no state"
+	problemState    problem = "it belongs to another login (wrong state)"
+	problemNoIssuer problem = "it does not name the issuer, as this provider's answers must"
+	problemIssuer   problem = "it comes from another issuer"
+	problemBoth     problem = "it has a code and an error at once"
+	problemNeither  problem = "it has neither a code nor an error"
+	problemCode     problem = "its code is not a valid one"
+	problemError    problem = "its error is not a valid one"
+	problemExtra    problem = "one of its parameters is not valid"
+)
+
+// expectation is what the authorization response of one attempt must match.
+type expectation struct {
+	provider string // name for people
+	state    string
+	// issuer is the issuer identifier, compared as RFC 9207 section 2.4 says.
+	// When it is not known, an iss must at least be an https URL on one of
+	// hosts, those of the provider's endpoints.
+	issuer      string
+	issRequired bool
+	hosts       []string
+	extra       []string // parameters to hand on
+}
+
+// response is an authorization response that passed every check: a code or a
+// refusal.
+type response struct {
+	code   secret.Text
+	denied *DeniedError
+	extra  map[string]string
+}
+
+// read checks the query of an authorization response (RFC 6749 section 4.1.2,
+// RFC 9207). An error response must pass the same checks as a code.
+func (e expectation) read(rawQuery string) (response, problem) {
+	v, err := url.ParseQuery(rawQuery)
+	if err != nil || len(v) > maxParams {
+		return response{}, problemQuery
+	}
+	for _, values := range v {
+		if len(values) > 1 {
+			return response{}, problemRepeated
+		}
+	}
+	switch state := v.Get("state"); {
+	case state == "":
+		return response{}, problemNoState
+	case e.state == "" || subtle.ConstantTimeCompare([]byte(state), []byte(e.state)) != 1:
+		return response{}, problemState
+	}
+	if p := e.checkIssuer(v); p != "" {
+		return response{}, p
+	}
+	code, failed := v.Get("code"), v.Get("error")
+	switch {
+	case v.Has("code") && v.Has("error"):
+		return response{}, problemBoth
+	case v.Has("error"):
+		if failed == "" || len(failed) > 200 || !printable(failed) {
+			return response{}, problemError
+		}
+		return response{denied: &DeniedError{
+			Provider:    e.provider,
+			Code:        oauth.Clean(failed),
+			Description: oauth.Clean(v.Get("error_description")),
+		}}, ""
+	case !v.Has("code"):
+		return response{}, problemNeither
+	case code == "" || len(code) > maxCode || !printable(code):
+		return response{}, problemCode
+	}
+	r := response{code: secret.New(code)}
+	for _, name := range e.extra {
+		if !v.Has(name) {
+			continue
+		}
+		value := v.Get(name)
+		if len(value) > maxExtra || !printable(value) {
+			return response{}, problemExtra
+		}
+		if r.extra == nil {
+			r.extra = make(map[string]string)
+		}
+		r.extra[name] = value
+	}
+	return r, ""
+}
+
+func (e expectation) checkIssuer(v url.Values) problem {
+	iss := v.Get("iss")
+	switch {
+	case !v.Has("iss"):
+		if e.issRequired {
+			return problemNoIssuer
+		}
+		return ""
+	case e.issuer != "":
+		if iss != e.issuer {
+			return problemIssuer
+		}
+		return ""
+	}
+	u, err := url.Parse(iss)
+	if err != nil || u.Scheme != "https" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return problemIssuer
+	}
+	for _, h := range e.hosts {
+		if strings.EqualFold(u.Host, h) {
+			return ""
+		}
+	}
+	return problemIssuer
+}
+
+// printable reports whether s is made of VSCHAR (RFC 6749 appendix A).
+func printable(s string) bool {
+	for i := range len(s) {
+		if s[i] < 0x20 || s[i] > 0x7e {
+			return false
+		}
+	}
+	return true
+}
