@@ -1,0 +1,329 @@
+// Package config turns flags, environment variables and the user's config.yaml
+// into plain values. It is the only importer of viper, which is made for one
+// Load, read into a Config and dropped.
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/viper"
+
+	"github.com/apiauth/apiauth/internal/strictyaml"
+)
+
+// FileName is the name of the configuration file in the user's own folder. It
+// is never looked for anywhere else.
+const FileName = "config.yaml"
+
+// The kinds of store that a setting can name.
+const (
+	StoreKeychain = "keychain"
+	StoreFile     = "file"
+)
+
+// Env looks a variable up, as os.LookupEnv does.
+type Env func(name string) (value string, ok bool)
+
+// Config holds the settings. The zero value is the default of each.
+type Config struct {
+	// Store is StoreKeychain, StoreFile, or empty: nobody has said. StoreFrom
+	// tells who has ("--store", "APIAUTH_STORE" or the file), for messages.
+	Store     string
+	StoreFrom string
+
+	Personal bool // the personal project even inside a project
+	NoInput  bool // never ask
+	Quiet    bool
+	Debug    bool
+	JSON     bool
+
+	// CAFile is the absolute path of a file of PEM certificates that are
+	// trusted for apiauth's own traffic besides the system's, or empty.
+	CAFile string
+
+	// What follows comes from the environment alone.
+	CI      bool   // CI is set to anything but 0 and false
+	NoColor bool   // NO_COLOR is set to anything (no-color.org)
+	Browser string // BROWSER, as it is written
+}
+
+// LoadOptions says where Load looks. A nil Env is an empty environment, an empty
+// Dir is no file.
+type LoadOptions struct {
+	Env Env
+	// Dir is the user's configuration folder (Dirs.Config).
+	Dir string
+	// Flags holds the flags that were given on the command line, by the keys of
+	// config.yaml: a string for store, a bool for the others.
+	Flags map[string]any
+}
+
+// Error is a setting with a value that it cannot have.
+type Error struct {
+	Setting string // as the user wrote it: --store, APIAUTH_QUIET
+	Msg     string
+}
+
+func (e *Error) Error() string { return e.Setting + " " + e.Msg }
+
+// A key is one setting that is a flag, a variable and a line of config.yaml.
+type key struct {
+	name string // in config.yaml
+	flag string // empty: no flag
+	text bool   // else: true or false
+}
+
+func keys() []key {
+	return []key{
+		{name: "store", flag: "--store", text: true},
+		{name: "personal", flag: "--personal"},
+		{name: "no_input", flag: "--no-input"},
+		{name: "quiet", flag: "--quiet"},
+		{name: "debug", flag: "--debug"},
+		{name: "json", flag: "--json"},
+		{name: "ca_file", text: true},
+	}
+}
+
+func (k key) variable() string { return "APIAUTH_" + strings.ToUpper(k.name) }
+
+// file is config.yaml; a pointer tells what is written from what is not.
+type file struct {
+	Store    *string `yaml:"store"`
+	Personal *bool   `yaml:"personal"`
+	NoInput  *bool   `yaml:"no_input"`
+	Quiet    *bool   `yaml:"quiet"`
+	Debug    *bool   `yaml:"debug"`
+	JSON     *bool   `yaml:"json"`
+	CAFile   *string `yaml:"ca_file"`
+}
+
+// Load reads the settings: a flag goes before a variable, a variable before the
+// file. A variable that is set to nothing counts as not set. Faults are an
+// *Error, or a *strictyaml.Error with the place in the file.
+func Load(o LoadOptions) (Config, error) {
+	env := o.Env
+	if env == nil {
+		env = func(string) (string, bool) { return "", false }
+	}
+	cfg := Config{
+		CI:      isCI(env),
+		NoColor: get(env, "NO_COLOR") != "",
+		Browser: get(env, "BROWSER"),
+	}
+	fromFile, path, err := readFile(o.Dir)
+	if err != nil {
+		return Config{}, err
+	}
+	fromEnv, err := readEnv(env)
+	if err != nil {
+		return Config{}, err
+	}
+	if err := checkFlags(o.Flags); err != nil {
+		return Config{}, err
+	}
+	if len(fromFile)+len(fromEnv)+len(o.Flags) == 0 {
+		return cfg, nil // most calls: spare them viper
+	}
+
+	v := viper.New()
+	for _, layer := range []map[string]any{fromFile, fromEnv} {
+		if err := v.MergeConfigMap(layer); err != nil {
+			return Config{}, fmt.Errorf("read the settings: %w", err)
+		}
+	}
+	for name, value := range o.Flags {
+		v.Set(name, value)
+	}
+	cfg.Store = v.GetString("store")
+	cfg.Personal = v.GetBool("personal")
+	cfg.NoInput = v.GetBool("no_input")
+	cfg.Quiet = v.GetBool("quiet")
+	cfg.Debug = v.GetBool("debug")
+	cfg.JSON = v.GetBool("json")
+	cfg.CAFile = v.GetString("ca_file")
+	if cfg.Store != "" {
+		cfg.StoreFrom = path
+		if _, ok := fromEnv["store"]; ok {
+			cfg.StoreFrom = "APIAUTH_STORE"
+		}
+		if _, ok := o.Flags["store"]; ok {
+			cfg.StoreFrom = "--store"
+		}
+	}
+	return cfg, nil
+}
+
+func get(env Env, name string) string {
+	value, _ := env(name)
+	return value
+}
+
+func isCI(env Env) bool {
+	switch strings.ToLower(get(env, "CI")) {
+	case "", "0", "false":
+		return false
+	}
+	return true
+}
+
+// checkText checks the value of a setting that is a text.
+func checkText(name, value string) error {
+	switch {
+	case name == "store" && value != StoreKeychain && value != StoreFile:
+		return fmt.Errorf("is keychain or file, not %q", shown(value))
+	case name == "ca_file" && !filepath.IsAbs(value):
+		return fmt.Errorf("needs an absolute path, not %q", shown(value))
+	}
+	return nil
+}
+
+func readEnv(env Env) (map[string]any, error) {
+	var values map[string]any
+	for _, k := range keys() {
+		name := k.variable()
+		text := get(env, name)
+		if text == "" {
+			continue
+		}
+		if values == nil {
+			values = make(map[string]any)
+		}
+		if k.text {
+			if err := checkText(k.name, text); err != nil {
+				return nil, &Error{name, err.Error()}
+			}
+			values[k.name] = text
+			continue
+		}
+		switch strings.ToLower(text) {
+		case "1", "true", "yes", "on":
+			values[k.name] = true
+		case "0", "false", "no", "off":
+			values[k.name] = false
+		default:
+			return nil, &Error{name, fmt.Sprintf("is true or false (or 1 or 0), not %q", shown(text))}
+		}
+	}
+	return values, nil
+}
+
+func checkFlags(flags map[string]any) error {
+	for name, value := range flags {
+		i := slices.IndexFunc(keys(), func(k key) bool { return k.name == name && k.flag != "" })
+		if i < 0 {
+			return fmt.Errorf("read the settings: no flag sets %q", name)
+		}
+		k := keys()[i]
+		text, isText := value.(string)
+		_, isBool := value.(bool)
+		switch {
+		case k.text && !isText || !k.text && !isBool:
+			return fmt.Errorf("read the settings: %s has a value of type %T", k.flag, value)
+		case k.text:
+			if err := checkText(k.name, text); err != nil {
+				return &Error{k.flag, err.Error()}
+			}
+		}
+	}
+	return nil
+}
+
+// readFile reads config.yaml in dir; a file that is not there, or holds nothing
+// but comments, is no setting at all.
+func readFile(dir string) (values map[string]any, path string, err error) {
+	if dir == "" {
+		return nil, "", nil
+	}
+	path = filepath.Join(dir, FileName)
+	data, err := readTrusted(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, path, nil
+	}
+	if err != nil {
+		return nil, path, err
+	}
+	if onlyComments(data) {
+		return nil, path, nil
+	}
+	doc, err := strictyaml.Parse(path, data)
+	if err != nil {
+		return nil, path, err
+	}
+	var f file
+	if err := doc.Decode(&f); err != nil {
+		return nil, path, err
+	}
+	values = make(map[string]any)
+	for _, t := range []struct {
+		name string
+		text *string
+	}{{"store", f.Store}, {"ca_file", f.CAFile}} {
+		if t.text == nil {
+			continue
+		}
+		if err := checkText(t.name, *t.text); err != nil {
+			return nil, path, doc.Errorf([]any{t.name}, "%s %v", t.name, err)
+		}
+		values[t.name] = *t.text
+	}
+	for name, flag := range map[string]*bool{"personal": f.Personal, "no_input": f.NoInput, "quiet": f.Quiet, "debug": f.Debug, "json": f.JSON} {
+		if flag != nil {
+			values[name] = *flag
+		}
+	}
+	return values, path, nil
+}
+
+func onlyComments(data []byte) bool {
+	for line := range bytes.Lines(data) {
+		if line = bytes.TrimSpace(line); len(line) > 0 && line[0] != '#' {
+			return false
+		}
+	}
+	return true
+}
+
+// readTrusted reads a file that only the user and root can have written. Links
+// are followed: people keep their configuration elsewhere and link to it.
+func readTrusted(path string) ([]byte, error) {
+	fault := func(why string) error { return fmt.Errorf("refusing %s: %s", path, why) }
+	st, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("read the configuration: %w", err)
+	case !st.Mode().IsRegular():
+		return nil, fault("it is not a regular file")
+	case !ownerTrusted(st):
+		return nil, fault("it belongs to another user")
+	case worldWritable(st):
+		return nil, fault("everybody may write it; take that away with chmod o-w")
+	case st.Size() > strictyaml.MaxBytes:
+		return nil, &strictyaml.Error{File: path, Line: 1, Column: 1, Msg: fmt.Sprintf("the file is larger than %d KiB", strictyaml.MaxBytes>>10)}
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the configuration: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, strictyaml.MaxBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("read the configuration: %w", err)
+	}
+	return data, nil
+}
+
+func shown(s string) string {
+	if len(s) > 60 {
+		return strings.ToValidUTF8(s[:60], "") + "..."
+	}
+	return s
+}
