@@ -55,8 +55,8 @@ type Timeouts struct {
 
 // HTTP sends requests to issuers. It follows no redirect, keeps no cookies,
 // sends a request exactly once and bounds everything that comes back. It
-// speaks HTTP/1.1: a token request is alone on its connection, and what was
-// sent is then never in doubt for the sake of another stream. An HTTP is safe
+// speaks HTTP/1.1 and uses a connection for one request, so that whether a
+// request has left is never in doubt because of another one. An HTTP is safe
 // for concurrent use.
 type HTTP struct {
 	o Options
@@ -64,7 +64,7 @@ type HTTP struct {
 	mu        sync.Mutex
 	transport *http.Transport // made by the first request
 	allRoots  bool            // transport trusts all of the system's certificates
-	warm      map[string]chan *tls.Conn
+	warm      map[string]warming
 }
 
 // NewHTTP checks o and returns an HTTP. It reads no file and opens no
@@ -94,27 +94,10 @@ func NewHTTP(o Options) (*HTTP, error) {
 	return &HTTP{o: o}, nil
 }
 
-// Close closes the connections that are kept open.
-func (h *HTTP) Close() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.transport != nil {
-		h.transport.CloseIdleConnections()
-	}
-	for addr, ready := range h.warm {
-		go func() {
-			if conn := <-ready; conn != nil {
-				_ = conn.Close()
-			}
-		}()
-		delete(h.warm, addr)
-	}
-}
-
-// RoundTripper returns the transport of h for API calls that other code makes:
-// the same certificates, proxies, dial, TLS and header limits; no cookies and
-// no redirects (a caller must not wrap it in a client that follows them). The
-// limits on body and total time are the caller's.
+// RoundTripper returns the transport of h for single API calls that other code
+// makes: the same certificates, proxies, dial, TLS and header limits; no cookies
+// and no redirects (a caller must not wrap it in a client that follows them),
+// no connection kept. The limits on body and total time are the caller's.
 func (h *HTTP) RoundTripper() (http.RoundTripper, error) { return h.get(false) }
 
 // call is one HTTP request.
@@ -229,6 +212,7 @@ func (h *HTTP) get(allRoots bool) (*http.Transport, error) {
 	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
+	config := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}
 	h.allRoots = all
 	h.transport = &http.Transport{
 		Proxy: func(r *http.Request) (*url.URL, error) {
@@ -238,15 +222,22 @@ func (h *HTTP) get(allRoots bool) (*http.Transport, error) {
 			}
 			return u, nil
 		},
-		DialContext:            h.dial,
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool},
+		DialContext: h.dial,
+		DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if conn := h.takeWarm(ctx, addr); conn != nil {
+				return conn, nil
+			}
+			return h.dialTLS(ctx, config, network, addr)
+		},
+		TLSClientConfig:        config, // through a proxy
 		TLSHandshakeTimeout:    h.o.Timeouts.TLS,
 		ResponseHeaderTimeout:  h.o.Timeouts.Header,
 		MaxResponseHeaderBytes: maxHeader,
 		DisableCompression:     true,
-		IdleConnTimeout:        10 * time.Second,
-		MaxIdleConnsPerHost:    2,
-		Protocols:              protocols,
+		// An idle connection may be closed by the server just when a request
+		// is written to it, and then nobody knows what happened to the grant.
+		DisableKeepAlives: true,
+		Protocols:         protocols,
 	}
 	return h.transport, nil
 }

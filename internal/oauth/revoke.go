@@ -21,7 +21,8 @@ type RevokeRequest struct {
 	// Style is rfc7009, box, github, stripe-connect or contentful.
 	Style string
 	// Endpoint is the revocation endpoint; for github and contentful the base
-	// of the API. The named styles default to the provider's own.
+	// of the API. The named styles default to the provider's own, except with
+	// AllowInsecureLoopback: a local stand-in must say where it is.
 	Endpoint string
 	Client   Client
 	Access   secret.Text
@@ -37,6 +38,9 @@ type RevokeRequest struct {
 // *StatusError or ErrNoRevocation.
 func (h *HTTP) Revoke(ctx context.Context, r RevokeRequest) error {
 	if r.Access.IsZero() && r.Refresh.IsZero() && r.Style != "stripe-connect" {
+		return ErrNoRevocation
+	}
+	if r.Endpoint == "" && r.AllowInsecureLoopback {
 		return ErrNoRevocation
 	}
 	switch r.Style {
@@ -58,7 +62,7 @@ func (h *HTTP) Revoke(ctx context.Context, r RevokeRequest) error {
 // tokens of the grant too (section 2.1: SHOULD), so that one request does.
 func (h *HTTP) revokeStandard(ctx context.Context, r RevokeRequest) error {
 	if r.Endpoint == "" {
-		return ErrNoRevocation
+		return ErrNoRevocation // no default: every issuer has its own
 	}
 	token, hint := r.Refresh, "refresh_token"
 	if token.IsZero() {
