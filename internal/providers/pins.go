@@ -1,5 +1,15 @@
 package providers
 
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+)
+
 // Pins are the facts of a provider that a connection is bound to at connect:
 // resolved, without variables, so that later use needs neither the definition
 // nor discovery, and a changed definition is noticed before a credential is
@@ -11,7 +21,7 @@ type Pins struct {
 
 	AuthorizationEndpoint       string `json:"authorization_endpoint,omitempty"`
 	TokenEndpoint               string `json:"token_endpoint,omitempty"`
-	RefreshEndpoint             string `json:"refresh_endpoint,omitempty"`
+	RefreshEndpoint             string `json:"refresh_endpoint,omitempty"` // empty: the token endpoint
 	DeviceAuthorizationEndpoint string `json:"device_authorization_endpoint,omitempty"`
 	RevocationEndpoint          string `json:"revocation_endpoint,omitempty"`
 	IntrospectionEndpoint       string `json:"introspection_endpoint,omitempty"`
@@ -19,14 +29,20 @@ type Pins struct {
 	IssParameterSupported       bool   `json:"iss_parameter_supported,omitempty"`
 	PKCE                        string `json:"pkce,omitempty"`
 
-	AuthMethod  string `json:"auth_method"` // of the client at the token endpoint, for the flow that was used
-	ClientID    string `json:"client_id,omitempty"`
-	RedirectURI string `json:"redirect_uri,omitempty"` // as registered, port may be *
+	AuthMethod string `json:"auth_method"` // of the client at the token endpoint, for the flow that was used
+	ClientID   string `json:"client_id,omitempty"`
+	// DefinitionClientID is the client_id of the definition, if it has one.
+	DefinitionClientID string `json:"definition_client_id,omitempty"`
+	RedirectURI        string `json:"redirect_uri,omitempty"` // as registered, port may be *
 
 	APIBase    string            `json:"api_base,omitempty"`
 	APIHosts   []string          `json:"api_hosts,omitempty"` // exact after BindAPI; compared exactly at every use
 	APIAuth    APIAuthPin        `json:"api_auth"`
 	APIHeaders map[string]string `json:"api_headers,omitempty"`
+
+	// Declared holds what BindAPI fills in, as the definition has it. It is
+	// nil when there is nothing to fill in.
+	Declared *Declared `json:"declared,omitempty"`
 
 	Token      TokenPin      `json:"token"`
 	Identity   IdentityPin   `json:"identity"`
@@ -36,6 +52,17 @@ type Pins struct {
 	Placeholder           string   `json:"placeholder,omitempty"`
 	GitHosts              []string `json:"git_hosts,omitempty"`
 	AllowInsecureLoopback bool     `json:"allow_insecure_loopback,omitempty"`
+}
+
+// Declared is the form of the API's addresses before a value from the callback
+// or the token response is known: variables as {name}, hosts that may begin
+// with a dot.
+type Declared struct {
+	APIBase               string   `json:"api_base,omitempty"`
+	APIHosts              []string `json:"api_hosts,omitempty"`
+	UserinfoEndpoint      string   `json:"userinfo_endpoint,omitempty"`
+	IntrospectionEndpoint string   `json:"introspection_endpoint,omitempty"`
+	RevocationEndpoint    string   `json:"revocation_endpoint,omitempty"`
 }
 
 // APIAuthPin is APIAuth with its defaults filled in.
@@ -72,4 +99,443 @@ type IdentityPin struct {
 type RevocationPin struct {
 	Style string `json:"style,omitempty"`
 	Page  string `json:"page,omitempty"`
+}
+
+// PinOptions say for which client and flow a definition is pinned.
+type PinOptions struct {
+	// Flow is browser, paste, device, client-credentials or key; the default
+	// is the definition's first.
+	Flow      string
+	Variables map[string]string // values that the user gave
+	ClientID  string            // default: the definition's client_id
+	HasSecret bool              // a client secret is at hand
+	// RedirectURI replaces the definition's redirect, for clients that were
+	// registered with another one.
+	RedirectURI string
+}
+
+// MissingVariableError says that a variable has no value and no default.
+type MissingVariableError struct {
+	Provider string
+	Variable Variable
+}
+
+// Error names the variable.
+func (e *MissingVariableError) Error() string {
+	switch e.Variable.From {
+	case FromToken:
+		return fmt.Sprintf("%s: the token response has no %s", e.Provider, e.Variable.Name)
+	case FromCallback:
+		return fmt.Sprintf("%s: the callback has no %s", e.Provider, e.Variable.Name)
+	}
+	return fmt.Sprintf("%s needs a value for %s (%s)", e.Provider, e.Variable.Name, cmp.Or(e.Variable.Title, "a part of its addresses"))
+}
+
+// MovedError says that a later answer leads the API to another host than the
+// one that was pinned at connect.
+type MovedError struct {
+	Was, Is []string
+}
+
+// Error names both.
+func (e *MovedError) Error() string {
+	return fmt.Sprintf("the API moved from %s to %s; only connect may follow it", strings.Join(e.Was, ", "), strings.Join(e.Is, ", "))
+}
+
+// Change is one difference that a person has to approve.
+type Change struct {
+	Field string `json:"field"`
+	Was   string `json:"was"`
+	Is    string `json:"is"`
+}
+
+// Pin resolves the definition for one client and flow: variables are filled in
+// and checked, defaults made explicit, the client authentication method chosen.
+// Variables from the callback and the token response, and hosts that begin with
+// a dot, stay until BindAPI. It fails with *MissingVariableError when a value is
+// needed that the user did not give.
+func (d *Definition) Pin(o PinOptions) (Pins, error) {
+	p := d.Provider
+	values, err := p.resolve(o.Variables)
+	if err != nil {
+		return Pins{}, err
+	}
+	redirect := cmp.Or(o.RedirectURI, p.DefaultRedirect())
+	if err := checkRedirect(redirect); err != nil {
+		return Pins{}, fmt.Errorf("redirect %s: %w", strconv.QuoteToASCII(clip(redirect, 120)), err)
+	}
+	pins := Pins{
+		Provider:  p.ID,
+		Issuer:    expand(p.Issuer, values),
+		Variables: maps.Clone(o.Variables),
+
+		AuthorizationEndpoint:       expand(p.AuthorizationEndpoint, values),
+		TokenEndpoint:               expand(p.TokenEndpoint, values),
+		RefreshEndpoint:             expand(p.RefreshEndpoint, values),
+		DeviceAuthorizationEndpoint: expand(p.DeviceAuthorizationEndpoint, values),
+		RevocationEndpoint:          expand(p.RevocationEndpoint, values),
+		IntrospectionEndpoint:       expand(p.IntrospectionEndpoint, values),
+		UserinfoEndpoint:            expand(p.UserinfoEndpoint, values),
+		IssParameterSupported:       p.IssParameterSupported,
+		PKCE:                        cmp.Or(p.PKCE, PKCES256),
+
+		AuthMethod:         p.authMethod(o),
+		ClientID:           cmp.Or(o.ClientID, p.ClientID),
+		DefinitionClientID: p.ClientID,
+
+		APIBase:    expand(p.API.BaseURL, values),
+		APIHosts:   expandAll(p.API.Hosts, values),
+		APIAuth:    p.API.Auth.pin(),
+		APIHeaders: maps.Clone(p.API.Headers),
+
+		Token: TokenPin{
+			Type:                  p.Token.Type,
+			ScopeSeparator:        p.Token.ScopeSeparator,
+			RequestScopeSeparator: cmp.Or(p.Scopes.Separator, " "),
+			Keep:                  slices.Clone(p.Token.Keep),
+			Rotates:               cmp.Or(p.Token.Rotates, "sometimes"),
+			GrantLifetime:         int64(p.Token.GrantLifetime.Seconds()),
+			RefreshLifetime:       int64(p.Token.RefreshLifetime.Seconds()),
+			Params:                maps.Clone(p.Token.Params),
+			Headers:               maps.Clone(p.Token.Headers),
+		},
+		Identity: IdentityPin{
+			Subject: p.Identity.Subject,
+			Label:   p.Identity.Label,
+			From:    cmp.Or(p.Identity.From, "userinfo"),
+			Headers: maps.Clone(p.Identity.Headers),
+		},
+		Revocation:            RevocationPin{Style: cmp.Or(p.Revocation.Style, "none")},
+		Env:                   p.Env,
+		Placeholder:           p.Placeholder,
+		GitHosts:              expandAll(p.GitHosts, values),
+		AllowInsecureLoopback: p.AllowInsecureLoopback,
+	}
+	if d.Origin == Discovered {
+		pins.Provider = p.Issuer
+	}
+	if pins.AuthorizationEndpoint != "" {
+		pins.RedirectURI = redirect
+	}
+	if p.Token.ExpiresIn == "never" {
+		pins.Token.NeverExpires = true
+	} else if p.Token.ExpiresIn != "" {
+		if pins.Token.ExpiresIn, err = strconv.ParseInt(p.Token.ExpiresIn, 10, 64); err != nil {
+			return Pins{}, fmt.Errorf("expires_in of %s is not a number", p.ID)
+		}
+	}
+	pageValues := maps.Clone(values)
+	pageValues[builtinClientID] = pins.ClientID
+	pins.Revocation.Page = expand(p.Revocation.Page, pageValues)
+	if err := pins.finish(p, values); err != nil {
+		return Pins{}, err
+	}
+	return pins, nil
+}
+
+// finish checks the URLs now that the values are in, normalises the hosts, and
+// remembers the declared form where something is left to fill in.
+func (p *Pins) finish(provider *Provider, values map[string]string) error {
+	templates := []string{provider.AuthorizationEndpoint, provider.TokenEndpoint, provider.RefreshEndpoint, provider.DeviceAuthorizationEndpoint,
+		provider.RevocationEndpoint, provider.IntrospectionEndpoint, provider.UserinfoEndpoint, provider.API.BaseURL}
+	for _, template := range templates {
+		if template == "" {
+			continue
+		}
+		if err := provider.checkStaysInDomain(authority(template), values); err != nil {
+			return err
+		}
+		if url := expand(template, values); !isTemplate(url) {
+			if err := checkURL(url, p.AllowInsecureLoopback); err != nil {
+				return fmt.Errorf("%s: %w", strconv.QuoteToASCII(clip(url, 120)), err)
+			}
+		}
+	}
+	open := isTemplate(p.APIBase) || isTemplate(p.UserinfoEndpoint) || isTemplate(p.IntrospectionEndpoint) || isTemplate(p.RevocationEndpoint)
+	for i, host := range p.APIHosts {
+		if err := provider.checkStaysInDomain(provider.API.Hosts[i], values); err != nil {
+			return err
+		}
+		switch {
+		case isTemplate(host):
+			open = true
+		case strings.HasPrefix(host, "."):
+			open = true
+		default:
+			normal, err := NormalHost(host)
+			if err != nil {
+				return err
+			}
+			p.APIHosts[i] = normal
+		}
+	}
+	if open {
+		p.Declared = &Declared{
+			APIBase:               p.APIBase,
+			APIHosts:              slices.Clone(p.APIHosts),
+			UserinfoEndpoint:      p.UserinfoEndpoint,
+			IntrospectionEndpoint: p.IntrospectionEndpoint,
+			RevocationEndpoint:    p.RevocationEndpoint,
+		}
+	}
+	return nil
+}
+
+// resolve returns the values of all variables that are known before connect.
+func (p *Provider) resolve(given map[string]string) (map[string]string, error) {
+	names := make([]string, 0, len(p.Variables))
+	for _, v := range p.Variables {
+		if !v.kept() {
+			names = append(names, v.Name)
+		}
+	}
+	for name := range given {
+		if !slices.Contains(names, name) {
+			if len(names) == 0 {
+				return nil, fmt.Errorf("%s has no variable %s", p.ID, strconv.QuoteToASCII(clip(name, 40)))
+			}
+			return nil, fmt.Errorf("%s has no variable %s; it has %s", p.ID, strconv.QuoteToASCII(clip(name, 40)), strings.Join(names, ", "))
+		}
+	}
+	values := make(map[string]string, len(names)+1)
+	for i := range p.Variables {
+		v := &p.Variables[i]
+		if v.kept() {
+			continue
+		}
+		value := cmp.Or(given[v.Name], v.Default)
+		if value == "" {
+			return nil, &MissingVariableError{Provider: p.ID, Variable: *v}
+		}
+		normal, err := v.normalise(value)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", p.ID, err)
+		}
+		values[v.Name] = normal
+	}
+	return values, nil
+}
+
+func (p *Provider) authMethod(o PinOptions) string {
+	flow := o.Flow
+	if flow == "" && len(p.Flows) > 0 {
+		flow = p.Flows[0]
+	}
+	switch {
+	case flow == FlowKey:
+		return AuthNone
+	case flow == FlowDevice && p.DeviceAuthMethod != "":
+		return p.DeviceAuthMethod
+	case flow != FlowClientCredentials && p.SecretOptional && !o.HasSecret:
+		return AuthNone
+	}
+	return p.TokenEndpointAuthMethod
+}
+
+func (a APIAuth) pin() APIAuthPin {
+	pin := APIAuthPin{In: cmp.Or(a.In, "header"), Name: a.Name, Prefix: a.Prefix}
+	if pin.In == "header" {
+		if pin.Name == "" {
+			pin.Name = "Authorization"
+		}
+		if strings.EqualFold(pin.Name, "Authorization") && pin.Prefix == "" {
+			pin.Prefix = "Bearer "
+		}
+	}
+	return pin
+}
+
+// BindAPI fills in what only the callback or the token response tells, such as
+// {instance_url}, and leaves exact hosts behind: the hosts that were declared
+// exactly, and in place of those that begin with a dot the hosts that the API's
+// addresses now have. Each must be a declared host or lie under a declared one
+// that begins with a dot.
+//
+// Calling it again with the same values changes nothing. Values that would lead
+// the token to another host than before are refused with *MovedError; a missing
+// one is a *MissingVariableError. On an error p is unchanged.
+func (p *Pins) BindAPI(kept map[string]string) error {
+	if p.Declared == nil {
+		return nil
+	}
+	d := *p.Declared
+	values := make(map[string]string, len(kept))
+	for name, value := range kept {
+		if isVariableName(name) {
+			values[name] = strings.TrimSuffix(value, "/")
+		}
+	}
+	declared := make([]string, 0, len(d.APIHosts))
+	var hosts []string
+	for _, template := range d.APIHosts {
+		host, err := p.fill(template, values)
+		if err != nil {
+			return err
+		}
+		if strings.HasPrefix(host, ".") {
+			declared = append(declared, host)
+			continue
+		}
+		if host, err = NormalHost(host); err != nil {
+			return err
+		}
+		declared = append(declared, host)
+		hosts = append(hosts, host)
+	}
+	bind := func(template string) (string, error) {
+		if template == "" {
+			return "", nil
+		}
+		url, err := p.fill(template, values)
+		if err != nil {
+			return "", err
+		}
+		if err := checkURL(url, p.AllowInsecureLoopback); err != nil {
+			return "", fmt.Errorf("%s: %w", strconv.QuoteToASCII(clip(url, 120)), err)
+		}
+		if !isTemplate(template) && template != d.APIBase {
+			return url, nil
+		}
+		host, err := URLHost(url)
+		if err != nil {
+			return "", err
+		}
+		if !slices.ContainsFunc(declared, func(allowed string) bool { return hostMatches(host, allowed) }) {
+			return "", fmt.Errorf("the host %s is none of those that %s declares: %s", host, p.Provider, strings.Join(declared, ", "))
+		}
+		if !slices.Contains(hosts, host) {
+			hosts = append(hosts, host)
+		}
+		return url, nil
+	}
+	bound := *p
+	for _, field := range []struct {
+		template string
+		into     *string
+	}{
+		{d.APIBase, &bound.APIBase},
+		{d.UserinfoEndpoint, &bound.UserinfoEndpoint},
+		{d.IntrospectionEndpoint, &bound.IntrospectionEndpoint},
+		{d.RevocationEndpoint, &bound.RevocationEndpoint},
+	} {
+		url, err := bind(field.template)
+		if err != nil {
+			return err
+		}
+		*field.into = url
+	}
+	if len(hosts) == 0 {
+		return errors.New("no API host is known after connect")
+	}
+	if p.bound() && !slices.Equal(p.APIHosts, hosts) {
+		return &MovedError{Was: slices.Clone(p.APIHosts), Is: hosts}
+	}
+	bound.APIHosts = hosts
+	*p = bound
+	return nil
+}
+
+// bound reports whether every host is exact and every address complete.
+func (p *Pins) bound() bool {
+	for _, s := range []string{p.APIBase, p.UserinfoEndpoint, p.IntrospectionEndpoint, p.RevocationEndpoint} {
+		if isTemplate(s) {
+			return false
+		}
+	}
+	return !slices.ContainsFunc(p.APIHosts, func(host string) bool { return isTemplate(host) || strings.HasPrefix(host, ".") })
+}
+
+// fill expands a template with values from outside. A value that begins the
+// URL must be an origin; any other must be plain letters, digits, dots, hyphens
+// and underscores.
+func (p *Pins) fill(template string, values map[string]string) (string, error) {
+	names, err := namesIn(template)
+	if err != nil {
+		return "", err
+	}
+	for i, name := range names {
+		value := values[name]
+		if value == "" {
+			return "", &MissingVariableError{Provider: p.Provider, Variable: Variable{Name: name, From: FromToken}}
+		}
+		if i == 0 && strings.HasPrefix(template, "{") && strings.Contains(value, "://") {
+			if err := checkURL(value, p.AllowInsecureLoopback); err != nil {
+				return "", fmt.Errorf("%s: %w", name, err)
+			}
+			if strings.ContainsAny(value[strings.Index(value, "://")+3:], "/?") {
+				return "", fmt.Errorf("%s: %s is not an origin such as https://acme.example.com", name, strconv.QuoteToASCII(clip(value, 120)))
+			}
+			continue
+		}
+		plain := Variable{Name: name}
+		if _, err := plain.normalise(value); err != nil {
+			return "", err
+		}
+	}
+	return expand(template, values), nil
+}
+
+// AllowsHost reports whether a token may be sent to hostport: it must equal one
+// of the pinned hosts, both in normal form. Hosts that still begin with a dot
+// allow nothing.
+func (p Pins) AllowsHost(hostport string) bool {
+	host, err := NormalHost(hostport)
+	return err == nil && slices.Contains(p.APIHosts, host)
+}
+
+// Changes lists what differs between the pins of a connection and the pins that
+// its definition gives now, of all that decides where a credential goes. Parts
+// that BindAPI filled in are compared as the definition has them. An endpoint
+// that was not known before is no change: nothing uses it without the pins.
+func (p Pins) Changes(now Pins) []Change {
+	was, is := p.declared(), now.declared()
+	var changes []Change
+	compare := func(field, was, is string) {
+		if was != is {
+			changes = append(changes, Change{Field: field, Was: was, Is: is})
+		}
+	}
+	compareKnown := func(field, was, is string) {
+		if was != "" {
+			compare(field, was, is)
+		}
+	}
+	compareKnown("authorization_endpoint", p.AuthorizationEndpoint, now.AuthorizationEndpoint)
+	compare("token_endpoint", p.TokenEndpoint, now.TokenEndpoint)
+	compare("refresh_endpoint", p.RefreshEndpoint, now.RefreshEndpoint)
+	compareKnown("device_authorization_endpoint", p.DeviceAuthorizationEndpoint, now.DeviceAuthorizationEndpoint)
+	compareKnown("revocation_endpoint", was.RevocationEndpoint, is.RevocationEndpoint)
+	compareKnown("introspection_endpoint", was.IntrospectionEndpoint, is.IntrospectionEndpoint)
+	compareKnown("userinfo_endpoint", was.UserinfoEndpoint, is.UserinfoEndpoint)
+	compare("token_endpoint_auth_method", p.AuthMethod, now.AuthMethod)
+	if p.ClientID != now.ClientID {
+		compare("client_id", p.ClientID, now.ClientID)
+	} else if p.DefinitionClientID != "" && p.DefinitionClientID == p.ClientID {
+		compare("client_id", p.DefinitionClientID, now.DefinitionClientID)
+	}
+	compare("api.base_url", was.APIBase, is.APIBase)
+	compare("api.hosts", strings.Join(slices.Sorted(slices.Values(was.APIHosts)), ", "), strings.Join(slices.Sorted(slices.Values(is.APIHosts)), ", "))
+	compare("api.auth", p.APIAuth.String(), now.APIAuth.String())
+	return changes
+}
+
+func (p Pins) declared() Declared {
+	if p.Declared != nil {
+		return *p.Declared
+	}
+	return Declared{p.APIBase, p.APIHosts, p.UserinfoEndpoint, p.IntrospectionEndpoint, p.RevocationEndpoint}
+}
+
+// String says in words where the token goes in a request.
+func (a APIAuthPin) String() string {
+	switch a.In {
+	case "query":
+		return "query parameter " + a.Name
+	case "basic":
+		return "HTTP Basic user name"
+	}
+	if a.Prefix != "" {
+		return "header " + a.Name + ": " + strings.TrimSpace(a.Prefix) + " <token>"
+	}
+	return "header " + a.Name + ": <token>"
 }

@@ -6,6 +6,38 @@ package providers
 
 import "time"
 
+// Client authentication methods of a definition. The first three are those of
+// RFC 7591 section 2. AuthSecretUser is Stripe's: HTTP Basic with the secret as
+// the user name, an empty password, and no client_id.
+const (
+	AuthNone       = "none"
+	AuthBasic      = "client_secret_basic"
+	AuthPost       = "client_secret_post"
+	AuthSecretUser = "secret_as_username"
+)
+
+// Values of pkce.
+const (
+	PKCES256 = "S256"
+	PKCENone = "none"
+)
+
+// Flows that a definition may list. Pasting the final URL is possible wherever
+// the browser flow is, and the only way where the redirect is an https URL.
+const (
+	FlowBrowser           = "browser"
+	FlowDevice            = "device"
+	FlowClientCredentials = "client-credentials"
+	FlowKey               = "key"
+)
+
+// Where a variable's value comes from.
+const (
+	FromUser     = "user"
+	FromCallback = "callback"
+	FromToken    = "token"
+)
+
 // Provider is one catalogue entry: the facts about one issuer and its APIs.
 // Endpoint keys carry their RFC 8414 names. A value may use variables, written
 // {name}, that are declared under Variables.
@@ -36,20 +68,22 @@ type Provider struct {
 	// of RFC 9207: the callback must then carry iss.
 	IssParameterSupported bool `yaml:"authorization_response_iss_parameter_supported"`
 
-	// TokenEndpointAuthMethod is none, client_secret_basic or
-	// client_secret_post (RFC 7591 section 2). SecretOptional means that a
-	// client without a secret authenticates with none instead. DeviceAuthMethod
-	// overrides it for the device flow (GitHub needs no secret there).
+	// TokenEndpointAuthMethod is one of the Auth constants. SecretOptional
+	// means that a client without a secret authenticates with none instead.
+	// DeviceAuthMethod overrides both for the device flow (GitHub needs no
+	// secret there).
 	TokenEndpointAuthMethod string `yaml:"token_endpoint_auth_method"`
 	SecretOptional          bool   `yaml:"secret_optional"`
 	DeviceAuthMethod        string `yaml:"device_auth_method"`
-	PKCE                    string `yaml:"pkce"` // S256 | none
-	// Flows lists what the provider offers, best first: browser, device,
-	// client-credentials, key. paste is possible wherever browser is.
+	PKCE                    string `yaml:"pkce"` // S256 (default) | none
+	// Flows lists what the provider offers, best first, as Flow constants. The
+	// default is browser and device as far as there are endpoints for them.
 	Flows []string `yaml:"flows"`
-	// RedirectURI is the redirect to register: a loopback URL whose port is *
-	// (any free port) or a number (fixed), or an https URL (paste). The default
-	// is http://127.0.0.1:*/callback/<id>.
+	// RedirectURI is the redirect of the browser flow: a loopback URL whose
+	// port is * (any free port) or a number (fixed), or an https URL, which
+	// means that the person pastes the final URL. The default is
+	// http://127.0.0.1:*/callback/<id>. What to type into the provider's form
+	// may differ: see RegisterURI.
 	RedirectURI string `yaml:"redirect_uri"`
 	// PasteCode says that the provider displays a bare code to copy.
 	PasteCode bool `yaml:"paste_code"`
@@ -80,14 +114,21 @@ type Variable struct {
 	Name        string `yaml:"name"`
 	Title       string `yaml:"title"`
 	Description string `yaml:"description"`
-	// Pattern is an anchored RE2 expression that the whole value must match.
+	// Pattern is an RE2 expression that the whole value must match. Without
+	// one a value may hold letters, digits, dots, hyphens and underscores.
 	Pattern string   `yaml:"pattern"`
 	Default string   `yaml:"default"`
 	Values  []string `yaml:"values"` // the only values allowed, when not empty
-	// From is user (default), callback or token: where the value comes from.
+	// From is user (default), callback or token: where the value comes from. A
+	// value from the callback or the token response is known only after
+	// connect, may stand in api, userinfo_endpoint, introspection_endpoint and
+	// revocation_endpoint, and must lead to one of the declared hosts. Where it
+	// begins a URL it is an https origin such as https://acme.example.com.
 	From string `yaml:"from"`
-	// Host says that the value is a host or an origin of self-hosted software,
-	// and may therefore change the registrable domain.
+	// Host says that the value is the host (and port) of self-hosted software,
+	// and may therefore change the registrable domain. A variable without it
+	// that makes a whole host must stay in the registrable domain of its
+	// default.
 	Host bool `yaml:"host"`
 }
 
@@ -178,6 +219,10 @@ type Register struct {
 	Page  string   `yaml:"page"`
 	Steps []string `yaml:"steps"`
 	Notes string   `yaml:"notes"`
+	// RedirectURI is what to type into the provider's form where that is not
+	// the redirect itself: "none" where nothing is registered. The default is
+	// the redirect, without the port if that is *.
+	RedirectURI string `yaml:"redirect_uri"`
 }
 
 // Source is where facts of the entry come from, and when they were checked.
