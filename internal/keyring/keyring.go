@@ -201,6 +201,10 @@ func (k *Keyring) call(ctx context.Context, r request, do func() (string, error)
 		}
 		return "", r.fail(kind, gone.cause)
 	}
+	var crash *panicError
+	if errors.As(err, &crash) && r.writes() {
+		return "", r.fail(ErrUnknown, err) // it may have been on its way
+	}
 	kind, cause := classify(k.goos, r.writes(), err)
 	return "", r.fail(kind, cause)
 }
@@ -271,7 +275,7 @@ func (k *Keyring) run(ctx context.Context, timeout <-chan time.Time, t *turn, li
 			// The library trusts the other side: it asserts types of answers,
 			// and uses a nil signal when the bus ends during a question.
 			if p := recover(); p != nil {
-				a = answer{err: panicError(p)}
+				a = answer{err: &panicError{p}}
 			}
 			done <- a
 			k.release(t)
@@ -314,9 +318,14 @@ type abandonedError struct{ cause error }
 
 func (e *abandonedError) Error() string { return e.cause.Error() }
 
-func panicError(p any) error {
-	if err, ok := p.(runtime.Error); ok {
-		return fmt.Errorf("the keychain library failed on its answer: %w", err)
+// panicError is a panic of the library. Only the runtime's own panics are
+// shown: they hold names of types and no values.
+type panicError struct{ value any }
+
+func (e *panicError) Error() string {
+	const text = "the keychain library failed on its answer"
+	if err, ok := e.value.(runtime.Error); ok {
+		return text + ": " + err.Error()
 	}
-	return errors.New("the keychain library failed on its answer")
+	return text
 }

@@ -148,7 +148,7 @@ func TestFakeServiceFaults(t *testing.T) {
 		{keyringtest.LoseWrites, nil, nil, nil, nil, true},
 		{keyringtest.RefuseOverwrite, nil, nil, keyring.ErrFailed, nil, false},
 		{keyringtest.Slow, nil, nil, nil, nil, false},
-		{keyringtest.WrongTypes, nil, keyring.ErrFailed, keyring.ErrFailed, keyring.ErrFailed, true},
+		{keyringtest.WrongTypes, nil, keyring.ErrFailed, keyring.ErrUnknown, keyring.ErrUnknown, true},
 		{keyringtest.LeaveInWrite, nil, nil, keyring.ErrUnknown, keyring.ErrAbsent, false},
 		{keyringtest.EchoSecret, nil, nil, keyring.ErrFailed, nil, false},
 	} {
@@ -180,7 +180,8 @@ func TestFakeServiceFaults(t *testing.T) {
 			}
 			// A new Keyring per call: an abandoned call would block the next.
 			deadline := 250 * time.Millisecond
-			if c.get != keyring.ErrTimeout && c.set != keyring.ErrUnknown || c.behaviour == keyringtest.LeaveInWrite {
+			if c.get != keyring.ErrTimeout && c.set != keyring.ErrUnknown ||
+				c.behaviour == keyringtest.LeaveInWrite || c.behaviour == keyringtest.WrongTypes {
 				deadline = 20 * time.Second // an answer is expected
 			}
 			one := func() *keyring.Keyring {
