@@ -93,7 +93,7 @@ func node(t testing.TB) string {
 // shortTempDir is like t.TempDir with a path that is short enough for a socket.
 func shortTempDir(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "peer") //nolint:usetesting // t.TempDir holds the name of the test
+	dir, err := os.MkdirTemp("", "peer")
 	if err != nil {
 		t.Fatal(err)
 	}
