@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Personal is the id of the project that holds outside of all others. It needs
@@ -156,11 +157,79 @@ func (r *Registry) Resolve(dir string) (*Binding, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := r.read()
+	data, err := r.load()
+	if err != nil {
+		return nil, err
+	}
+	if p := glanceFolder(data, path, id); p != nil {
+		return p, nil
+	}
+	l, err := parseList(r.Path(), data)
 	if err != nil {
 		return nil, err
 	}
 	return l.resolve(path, id)
+}
+
+// glance returns the first project whose line in the list holds the given piece
+// of JSON and which is the one wanted, without decoding the others: the list
+// stands in the way of every command that needs a token. nil means to look
+// closely, which has the last word on everything but success.
+func glance(data []byte, piece string, wanted func(*Binding) bool) *Binding {
+	body, ok := bytes.CutPrefix(data, []byte(listHead))
+	if !ok || !bytes.HasSuffix(body, []byte(listTail)) {
+		return nil
+	}
+	for line := range bytes.Lines(body) {
+		if !bytes.Contains(line, []byte(piece)) {
+			continue
+		}
+		p := new(Binding)
+		if json.Unmarshal(bytes.TrimSuffix(line, []byte(",\n")), p) != nil || !validProjectID(p.ID) {
+			return nil
+		}
+		if wanted(p) {
+			return p
+		}
+	}
+	return nil
+}
+
+func glanceFolder(data []byte, path string, id Identity) *Binding {
+	quoted, err := json.Marshal(path)
+	if err != nil {
+		return nil
+	}
+	return glance(data, `{"path":`+string(quoted), func(p *Binding) bool {
+		return slices.ContainsFunc(p.Folders, func(f Folder) bool { return f.Path == path && f.same(id) })
+	})
+}
+
+// projects.json holds one project in a line, between these.
+const (
+	listHead = `{"format":1,"projects":[` + "\n"
+	listTail = "\n]}\n"
+)
+
+// encode prints the list as it is kept.
+func (l *list) encode() ([]byte, error) {
+	var b bytes.Buffer
+	b.WriteString(listHead)
+	for i, p := range l.Projects {
+		if p.Folders == nil {
+			p.Folders = []Folder{}
+		}
+		line, err := json.Marshal(p)
+		if err != nil {
+			return nil, err
+		}
+		if i > 0 {
+			b.WriteString(",\n")
+		}
+		b.Write(line)
+	}
+	b.WriteString(listTail)
+	return b.Bytes(), nil
 }
 
 func (l *list) resolve(path string, id Identity) (*Binding, error) {
@@ -262,7 +331,14 @@ func (r *Registry) List() ([]Binding, error) {
 // Get returns the project id. The personal project always exists. The error is
 // an *UnknownProjectError when there is no such project.
 func (r *Registry) Get(id string) (*Binding, error) {
-	l, err := r.read()
+	data, err := r.load()
+	if err != nil {
+		return nil, err
+	}
+	if p := glance(data, `{"id":"`+id+`"`, func(p *Binding) bool { return p.ID == id }); p != nil {
+		return p, nil
+	}
+	l, err := parseList(r.Path(), data)
 	if err != nil {
 		return nil, err
 	}
@@ -281,7 +357,7 @@ func (r *Registry) SetStore(id, store string) error {
 	return r.update(func(l *list) error {
 		p := l.find(id)
 		if p == nil && id == Personal {
-			l.Projects = append(l.Projects, Binding{ID: Personal, Label: "personal", Folders: []Folder{}})
+			l.Projects = append(l.Projects, Binding{ID: Personal, Label: "personal"})
 			p = l.find(id)
 		}
 		if p == nil {
@@ -362,6 +438,9 @@ func identify(dir string) (string, Identity, error) {
 	if err != nil {
 		return "", Identity{}, err
 	}
+	if !utf8.ValidString(path) {
+		return "", Identity{}, fmt.Errorf("identify the folder %q: its path is not valid UTF-8", path)
+	}
 	id, err := identityOf(path)
 	if err != nil {
 		return "", Identity{}, fmt.Errorf("identify the folder %s: %w", path, err)
@@ -369,13 +448,22 @@ func identify(dir string) (string, Identity, error) {
 	return path, id, nil
 }
 
-// read returns the list; an absent file is an empty one.
+// read returns the list.
 func (r *Registry) read() (*list, error) {
+	data, err := r.load()
+	if err != nil {
+		return nil, err
+	}
+	return parseList(r.Path(), data)
+}
+
+// load returns the text of the list; for an absent file that of an empty one.
+func (r *Registry) load() ([]byte, error) {
 	path := r.Path()
 	f, err := openNoFollow(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return &list{Format: registryFormat}, nil
+		return []byte(listHead + listTail), nil
 	case isSymlinkError(err):
 		return nil, &UnsafeError{path, "it is a symbolic link"}
 	case err != nil:
@@ -398,7 +486,7 @@ func (r *Registry) read() (*list, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the list of projects: %w", err)
 	}
-	return parseList(path, data)
+	return data, nil
 }
 
 func parseList(path string, data []byte) (*list, error) {
@@ -476,12 +564,7 @@ func (r *Registry) update(change func(*list) error) error {
 	case err != nil:
 		return err
 	}
-	for i := range l.Projects {
-		if l.Projects[i].Folders == nil {
-			l.Projects[i].Folders = []Folder{}
-		}
-	}
-	data, err := json.MarshalIndent(l, "", "  ")
+	data, err := l.encode()
 	if err != nil {
 		return fmt.Errorf("write the list of projects: %w", err)
 	}
@@ -492,7 +575,7 @@ func (r *Registry) update(change func(*list) error) error {
 	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("write the list of projects: %w", err)
 	}
-	if err := replaceFile(r.Path(), temp, append(data, '\n'), 0o600); err != nil {
+	if err := replaceFile(r.Path(), temp, data, 0o600); err != nil {
 		return fmt.Errorf("write the list of projects: %w", err)
 	}
 	return nil

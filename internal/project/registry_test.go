@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"slices"
 	"strings"
@@ -150,6 +151,20 @@ func TestRecreatedAtOnce(t *testing.T) {
 	r := Open(filepath.Join(root, "state"))
 	id, err := r.Bind(a, "")
 	must(t, err)
+	first, err := identityOf(a)
+	must(t, err)
+	// Times of birth come from a clock that ticks some hundred times a second:
+	// wait for the next tick.
+	probe := filepath.Join(root, "probe")
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); {
+		must(t, os.Mkdir(probe, 0o755))
+		now, err := identityOf(probe)
+		must(t, err)
+		must(t, os.Remove(probe))
+		if now.Born != first.Born || now.Born == 0 {
+			break
+		}
+	}
 	for range 20 {
 		must(t, os.Remove(a))
 		must(t, os.Mkdir(a, 0o755))
@@ -375,6 +390,92 @@ func TestListIsReadable(t *testing.T) {
 	}
 }
 
+// The glance and the close look agree on every list that is written.
+func TestGlance(t *testing.T) {
+	root := folders(t, "plain", `sp ace`, `qu"ote`, `back\slash`, "amp<&>", "é日本", "line\nend", "a", "aa")
+	r := Open(filepath.Join(root, "state"))
+	entries, err := os.ReadDir(root)
+	must(t, err)
+	for _, e := range entries {
+		dir := filepath.Join(root, e.Name())
+		id, err := r.Bind(dir, `label with {"path":`)
+		must(t, err)
+		path, identity, err := identify(dir)
+		must(t, err)
+		data, err := r.load()
+		must(t, err)
+		p := glanceFolder(data, path, identity)
+		if p == nil || p.ID != id {
+			t.Errorf("%q: the glance finds %v", dir, p)
+		}
+		l, err := parseList("f", data)
+		must(t, err)
+		if q, err := l.resolve(path, identity); err != nil || !reflect.DeepEqual(p, q) {
+			t.Errorf("%q: %+v and %+v, %v", dir, p, q, err)
+		}
+		identity.Inode++
+		if p := glanceFolder(data, path, identity); p != nil {
+			t.Errorf("%q: the glance finds a folder that was made anew", dir)
+		}
+		if p := glanceFolder(data[:len(data)-1], path, identity); p != nil {
+			t.Error("the glance finds something in a list that is cut off")
+		}
+	}
+	// A list that somebody has laid out differently is read all the same.
+	data, err := r.load()
+	must(t, err)
+	var b bytes.Buffer
+	must(t, json.Indent(&b, data, "", "\t"))
+	must(t, os.WriteFile(r.Path(), b.Bytes(), 0o600))
+	if _, err := r.Resolve(filepath.Join(root, "plain")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestPathMustBeUTF8(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a\xff")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Skip("this file system has no such names")
+	}
+	if _, err := Open(t.TempDir()).Bind(dir, ""); err == nil || !strings.Contains(err.Error(), "UTF-8") {
+		t.Errorf("%v", err)
+	}
+}
+
+func BenchmarkResolve(b *testing.B) {
+	root, err := Canonical(b.TempDir())
+	if err != nil {
+		b.Fatal(err)
+	}
+	r := Open(filepath.Join(root, "state"))
+	var dir string
+	for i := range 20 {
+		dir = filepath.Join(root, fmt.Sprint(i))
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := r.Bind(dir, "x"); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, ManifestName), []byte(example), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		path, _, err := Find(dir, root)
+		if err != nil {
+			b.Fatal(err)
+		}
+		m, err := LoadManifest(path, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := r.Resolve(m.Dir()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func FuzzList(f *testing.F) {
 	f.Add([]byte(`{"format":1,"projects":[{"id":"0123456789abcdef","label":"","paths":[{"path":"/x","device":"1","inode":"2","born":"3"}],"store":"s"}]}`))
 	f.Add([]byte(`{"format":2}`))
@@ -386,7 +487,7 @@ func FuzzList(f *testing.F) {
 			}
 			return
 		}
-		out, err := json.Marshal(l)
+		out, err := l.encode()
 		if err != nil {
 			t.Fatal(err)
 		}
