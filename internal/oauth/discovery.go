@@ -8,21 +8,23 @@ import (
 )
 
 // Metadata is what an issuer publishes about itself (RFC 8414 section 2, OpenID
-// Connect Discovery 1.0 section 3), as far as it is used here.
+// Connect Discovery 1.0 section 3, RFC 8628 section 4, RFC 9207 section 3), as
+// far as it is used here. A nil list means that the issuer does not say. The
+// fields are those of providers.Metadata in the same order, so that one
+// converts into the other.
 type Metadata struct {
-	Issuer                            string   `json:"issuer"`
-	AuthorizationEndpoint             string   `json:"authorization_endpoint,omitempty"`
-	TokenEndpoint                     string   `json:"token_endpoint"`
-	DeviceAuthorizationEndpoint       string   `json:"device_authorization_endpoint,omitempty"`
-	RevocationEndpoint                string   `json:"revocation_endpoint,omitempty"`
-	IntrospectionEndpoint             string   `json:"introspection_endpoint,omitempty"`
-	UserinfoEndpoint                  string   `json:"userinfo_endpoint,omitempty"`
-	ScopesSupported                   []string `json:"scopes_supported,omitempty"`
-	GrantTypesSupported               []string `json:"grant_types_supported,omitempty"`
-	TokenEndpointAuthMethodsSupported []string `json:"token_endpoint_auth_methods_supported,omitempty"`
-	CodeChallengeMethodsSupported     []string `json:"code_challenge_methods_supported,omitempty"`
-	// IssParameterSupported: the authorization response carries iss (RFC 9207).
-	IssParameterSupported bool `json:"authorization_response_iss_parameter_supported,omitempty"`
+	Issuer                                     string   `json:"issuer"`
+	AuthorizationEndpoint                      string   `json:"authorization_endpoint,omitempty"`
+	TokenEndpoint                              string   `json:"token_endpoint"`
+	DeviceAuthorizationEndpoint                string   `json:"device_authorization_endpoint,omitempty"`
+	RevocationEndpoint                         string   `json:"revocation_endpoint,omitempty"`
+	IntrospectionEndpoint                      string   `json:"introspection_endpoint,omitempty"`
+	UserinfoEndpoint                           string   `json:"userinfo_endpoint,omitempty"`
+	ScopesSupported                            []string `json:"scopes_supported,omitempty"`
+	TokenEndpointAuthMethodsSupported          []string `json:"token_endpoint_auth_methods_supported,omitempty"`
+	CodeChallengeMethodsSupported              []string `json:"code_challenge_methods_supported,omitempty"`
+	GrantTypesSupported                        []string `json:"grant_types_supported,omitempty"`
+	AuthorizationResponseIssParameterSupported bool     `json:"authorization_response_iss_parameter_supported,omitempty"`
 }
 
 // Discover fetches the metadata of issuer: first as RFC 8414 section 3 says
@@ -132,6 +134,9 @@ func parseMetadata(body []byte, issuer string, allowLoopback bool) (Metadata, er
 		if !ok {
 			return Metadata{}, unusablef("the %s of the issuer's metadata is not a list of strings", e.name)
 		}
+		if o.has(e.name) {
+			*e.to = []string{}
+		}
 		for _, s := range list {
 			if isAccessToken(s) && len(s) <= 1024 { // the characters of a scope
 				*e.to = append(*e.to, s)
@@ -140,7 +145,7 @@ func parseMetadata(body []byte, issuer string, allowLoopback bool) (Metadata, er
 	}
 	if raw, ok := scalar(o.members["authorization_response_iss_parameter_supported"]); ok {
 		// "true" in quotes is sent by some; demanding iss is the safe reading.
-		m.IssParameterSupported = strings.EqualFold(raw, "true")
+		m.AuthorizationResponseIssParameterSupported = strings.EqualFold(raw, "true")
 	}
 	return m, nil
 }

@@ -162,7 +162,7 @@ func TestDiscover(t *testing.T) {
 	doc := func(issuer string) string {
 		return `200 application/json
 {"issuer":"` + issuer + `","token_endpoint":"` + issuer + `/token","authorization_endpoint":"https://issuer.example/authorize","userinfo_endpoint":null,
-"scopes_supported":["openid","a b"],"code_challenge_methods_supported":["S256","plain"],"authorization_response_iss_parameter_supported":true}`
+"scopes_supported":["openid","a b"],"code_challenge_methods_supported":["S256","plain"],"token_endpoint_auth_methods_supported":[],"authorization_response_iss_parameter_supported":true}`
 	}
 	for _, tt := range []struct {
 		name, path string
@@ -219,8 +219,9 @@ func TestDiscover(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if m.Issuer != issuer || m.TokenEndpoint != issuer+"/token" || !m.IssParameterSupported || m.UserinfoEndpoint != "" ||
-				!slices.Equal(m.ScopesSupported, []string{"openid"}) || !slices.Equal(m.CodeChallengeMethodsSupported, []string{"S256", "plain"}) {
+			if m.Issuer != issuer || m.TokenEndpoint != issuer+"/token" || !m.AuthorizationResponseIssParameterSupported || m.UserinfoEndpoint != "" ||
+				!slices.Equal(m.ScopesSupported, []string{"openid"}) || !slices.Equal(m.CodeChallengeMethodsSupported, []string{"S256", "plain"}) ||
+				m.GrantTypesSupported != nil || m.TokenEndpointAuthMethodsSupported == nil {
 				t.Errorf("%+v", m)
 			}
 		})
