@@ -72,6 +72,7 @@ type Header struct {
 	Generation      uint64 `json:"generation"`       // of the record; grows with every write
 	GrantGeneration uint64 `json:"grant_generation"` // of the refresh token; grows when it changes
 
+	Name           string  `json:"name"`
 	Provider       string  `json:"provider"`        // catalogue id or issuer URL
 	ProviderDigest string  `json:"provider_digest"` // of the definition the pins were last compared with
 	Flow           string  `json:"flow"`

@@ -1,0 +1,122 @@
+// Command apiauth connects developers to the APIs that ask for OAuth: it keeps
+// the grants and hands out fresh access tokens.
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/pkg/browser"
+	"golang.org/x/term"
+
+	"github.com/apiauth/apiauth/internal/cli"
+	"github.com/apiauth/apiauth/internal/inject"
+)
+
+// Set by the linker.
+var (
+	version = "0.0.0-dev"
+	commit  = ""
+	date    = ""
+)
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	ctx, caught, stop := signals(context.Background())
+	defer stop()
+	dir, err := os.Getwd()
+	if err != nil {
+		dir = "" // a folder that was deleted; commands that need one say so
+	}
+	home, _ := os.UserHomeDir() // without one, the folders must come from variables
+	executable, _ := os.Executable()
+	return cli.Main(ctx, &cli.App{
+		Stdin:         os.Stdin,
+		Stdout:        os.Stdout,
+		Stderr:        os.Stderr,
+		StdinTTY:      term.IsTerminal(int(os.Stdin.Fd())),
+		StdoutTTY:     term.IsTerminal(int(os.Stdout.Fd())),
+		StderrTTY:     term.IsTerminal(int(os.Stderr.Fd())),
+		Terminal:      os.Stdin,
+		Env:           os.LookupEnv,
+		Environ:       os.Environ,
+		Dir:           dir,
+		Home:          home,
+		GOOS:          runtime.GOOS,
+		PID:           os.Getpid(),
+		Executable:    executable,
+		Now:           time.Now,
+		Sleep:         sleep,
+		Rand:          rand.Reader,
+		StartBrowser:  startBrowser,
+		SystemBrowser: systemBrowser,
+		Exec:          inject.Exec,
+		Interrupted:   func() int { return int(caught.Load()) },
+		Version:       cli.Version{Number: version, Commit: commit, Date: date},
+	}, os.Args[1:])
+}
+
+// signals ends the context at the first signal that asks this process to end,
+// and remembers which one it was. What must not be cut off does not follow the
+// context.
+func signals(parent context.Context) (context.Context, *atomic.Int32, func()) {
+	ctx, cancel := context.WithCancel(parent)
+	caught := new(atomic.Int32)
+	got := make(chan os.Signal, 4)
+	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+		if !signal.Ignored(sig) { // nohup and background jobs of a script want it so
+			signal.Notify(got, sig)
+		}
+	}
+	go func() {
+		for sig := range got {
+			if n, ok := sig.(syscall.Signal); ok {
+				caught.CompareAndSwap(0, int32(n))
+			}
+			cancel()
+		}
+	}()
+	return ctx, caught, func() {
+		signal.Stop(got)
+		close(got)
+		cancel()
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// startBrowser starts a browser that outlives this process. What it prints goes
+// to stderr: stdout is for data.
+func startBrowser(_ context.Context, argv []string, stderr io.Writer) error {
+	cmd := exec.Command(argv[0], argv[1:]...) //nolint:noctx // it must outlive the context
+	cmd.Stdout, cmd.Stderr = stderr, stderr
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	go func() { _ = cmd.Wait() }()
+	return nil
+}
+
+// systemBrowser is the system's own way to open a URL.
+func systemBrowser(url string) error {
+	browser.Stdout = os.Stderr
+	return browser.OpenURL(url)
+}

@@ -1,0 +1,157 @@
+package connection
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/apiauth/apiauth/internal/oauth"
+	"github.com/apiauth/apiauth/internal/secret"
+)
+
+// Farewell says what Disconnect did.
+type Farewell struct {
+	Header  Header
+	Known   bool  // Header is filled: the record could be read
+	Revoked bool  // the issuer confirmed
+	Skipped bool  // the caller asked for local removal only
+	Err     error // why the issuer did not confirm; nil with Revoked, Skipped, or where there is no way to revoke
+}
+
+// Disconnect forgets a connection locally, always, and then revokes it at the
+// issuer where that can be done, within 10 s. A failed revocation is in the
+// Farewell, not in the error.
+//
+// It returns an error that wraps ErrNotConnected when nothing is stored, and
+// the store's error when keychain items could not be removed: the files are
+// gone then all the same.
+func (s *Source) Disconnect(ctx context.Context, name string, local bool) (Farewell, error) {
+	key := Key{Project: s.Project, Name: name}
+	guard, err := s.Store.Lock(ctx, key, s.lockWait())
+	if err != nil {
+		return Farewell{}, fmt.Errorf("disconnect %q: %w", name, err)
+	}
+	defer guard.Unlock()
+
+	var f Farewell
+	rec, readErr := guard.Read(ctx)
+	if errors.Is(readErr, ErrNotStored) && !s.Store.Pending(key) {
+		return Farewell{}, definite(ErrNotConnected, nil, "%q is not connected", name)
+	}
+	var refresh secret.Text
+	switch {
+	case readErr == nil:
+		f.Header, f.Known = rec.Header, true
+		refresh = rec.Body.Refresh
+		if refresh.IsZero() && rec.HasRefresh {
+			if g, err := guard.Grant(ctx); err == nil {
+				refresh = g.Refresh
+			}
+		}
+	default:
+		if h, err := s.Store.Header(key); err == nil {
+			f.Header, f.Known = *h, true
+		}
+		f.Err = fmt.Errorf("the record could not be opened, so nothing could be revoked: %w", readErr)
+	}
+	// The client secret is read before the files go: its registration stays,
+	// but a locked keychain should be known first.
+	var clientSecret secret.Text
+	if readErr == nil && !local {
+		clientSecret, err = s.secretFor(ctx, &rec.Header)
+		if err != nil {
+			f.Err = err
+		}
+	}
+	delErr := guard.Delete(context.WithoutCancel(ctx))
+	guard.Unlock()
+
+	if local {
+		f.Skipped, f.Err = true, nil
+	} else if readErr == nil && f.Err == nil {
+		f.Revoked, f.Err = s.revoke(ctx, rec, refresh, clientSecret)
+	}
+	if delErr != nil {
+		return f, fmt.Errorf("disconnect %q: the files are gone, the keychain items are not: %w", name, delErr)
+	}
+	return f, nil
+}
+
+func (s *Source) revoke(ctx context.Context, rec *Record, refresh, clientSecret secret.Text) (bool, error) {
+	p := &rec.Pins
+	switch p.Revocation.Style {
+	case "", "none", "page":
+		return false, nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeTimeout)
+	defer cancel()
+	err := s.Issuer.Revoke(ctx, oauth.RevokeRequest{
+		Style:                 p.Revocation.Style,
+		Endpoint:              p.RevocationEndpoint,
+		Client:                client(&rec.Header, clientSecret),
+		Access:                rec.Body.Access,
+		Refresh:               refresh,
+		Subject:               rec.Account.Subject,
+		AllowInsecureLoopback: p.AllowInsecureLoopback,
+	})
+	return err == nil, err
+}
+
+// Rename gives a connection another name, without asking the issuer for
+// anything. It returns an error that wraps ErrNotConnected or ErrNameTaken.
+func (s *Source) Rename(ctx context.Context, name, to string) error {
+	if name == to {
+		return definite(ErrNameTaken, nil, "%q already has that name", name)
+	}
+	if err := s.Recover(ctx, name); err != nil {
+		return fmt.Errorf("rename %q: %w", name, err)
+	}
+	// Both locks are taken in alphabetical order, so that two renames cannot
+	// wait for each other.
+	first, second := name, to
+	if second < first {
+		first, second = second, first
+	}
+	a, err := s.Store.Lock(ctx, Key{s.Project, first}, s.lockWait())
+	if err != nil {
+		return fmt.Errorf("rename %q: %w", name, err)
+	}
+	defer a.Unlock()
+	b, err := s.Store.Lock(ctx, Key{s.Project, second}, s.lockWait())
+	if err != nil {
+		return fmt.Errorf("rename %q: %w", name, err)
+	}
+	defer b.Unlock()
+	from, dest := a, b
+	if first != name {
+		from, dest = b, a
+	}
+	rec, err := from.Read(ctx)
+	if errors.Is(err, ErrNotStored) {
+		return definite(ErrNotConnected, nil, "%q is not connected", name)
+	}
+	if err != nil {
+		return fmt.Errorf("rename %q: %w", name, err)
+	}
+	if _, err := dest.Read(ctx); !errors.Is(err, ErrNotStored) {
+		return definite(ErrNameTaken, nil, "rename %q: %q exists already", name, to)
+	}
+	if rec.HasRefresh && rec.Body.Refresh.IsZero() {
+		g, err := from.Grant(ctx)
+		if err != nil {
+			return fmt.Errorf("rename %q: read its refresh token: %w", name, err)
+		}
+		rec.Body.Refresh = g.Refresh
+	}
+	next := *rec
+	next.Name = to
+	next.Generation, next.GrantGeneration = dest.Next(ctx)
+	if next.HasRefresh {
+		s.mark(dest, &next)
+	}
+	if err := from.MoveTo(context.WithoutCancel(ctx), dest, &next); err != nil {
+		return fmt.Errorf("rename %q: %w", name, err)
+	}
+	s.follow(context.WithoutCancel(ctx), dest, &next)
+	return nil
+}

@@ -1,0 +1,160 @@
+package connection
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/apiauth/apiauth/internal/oauth"
+	"github.com/apiauth/apiauth/internal/secret"
+)
+
+// answerMeta is the first line of an answer inside the write-ahead file; the
+// body follows it as it came. Nothing but the sealed file may hold it.
+type answerMeta struct {
+	Status      int       `json:"status"`
+	ContentType string    `json:"content_type,omitempty"`
+	RetryAfter  string    `json:"retry_after,omitempty"`
+	Date        time.Time `json:"date,omitzero"`
+	ReceivedAt  time.Time `json:"received_at"`
+}
+
+func encodeAnswer(a oauth.Answer) []byte {
+	meta := answerMeta{a.Status, a.ContentType, a.RetryAfter, a.Date, a.ReceivedAt.Round(0)}
+	line, err := json.Marshal(meta)
+	if err != nil { // a date outside of years 0 to 9999, as only an issuer sends it
+		meta.Date = time.Time{}
+		line, _ = json.Marshal(meta)
+	}
+	return append(append(line, '\n'), a.Body...)
+}
+
+func decodeAnswer(raw []byte) (oauth.Answer, error) {
+	line, body, found := bytes.Cut(raw, []byte{'\n'})
+	if !found {
+		return oauth.Answer{}, errors.New("the write-ahead file holds no answer")
+	}
+	var m answerMeta
+	if err := json.Unmarshal(line, &m); err != nil {
+		return oauth.Answer{}, err
+	}
+	return oauth.Answer{Status: m.Status, ContentType: m.ContentType, RetryAfter: m.RetryAfter, Date: m.Date, ReceivedAt: m.ReceivedAt, Body: body}, nil
+}
+
+// recoverAside is recovery for a reader whose token is good: it must not wait
+// for a process that is refreshing right now, and must not fail.
+func (s *Source) recoverAside(ctx context.Context, key Key, rec *Record) *Record {
+	guard, err := s.Store.Lock(ctx, key, 0)
+	if err != nil {
+		return rec // somebody is at work on it
+	}
+	defer guard.Unlock()
+	r := &renewal{Source: s, key: key, guard: guard}
+	access, err := r.run(ctx, rec)
+	if err != nil {
+		s.warn("an interrupted refresh of %q could not be completed: %v", key.Name, err)
+		return rec
+	}
+	now, err := guard.Read(ctx)
+	if err != nil || !now.Body.Access.Equal(access.Token) {
+		return rec
+	}
+	return now
+}
+
+// recover completes what an earlier process left behind. With a sealed answer it
+// promotes that without the network; with an intent alone it sets interrupted,
+// so that the same token is sent once more at once: issuers with a grace period
+// accept that.
+func (r *renewal) recover(ctx context.Context, rec *Record) (_ *Record, promoted bool, err error) {
+	j, err := r.guard.Journal(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	if j == nil {
+		return rec, false, nil
+	}
+	switch {
+	case j.Intent.Kind == IntentExchange && j.Raw != nil:
+		return r.promoteExchange(ctx, rec, j)
+	case j.Intent.Kind == IntentExchange:
+		return rec, false, r.guard.Drop() // a code is sent at most once
+	case rec == nil:
+		return nil, false, r.guard.Drop() // a refresh of a connection that has been removed
+	case j.Raw == nil:
+		if rec.CanRenew() {
+			r.interrupted = j.Intent.Time
+		}
+		return rec, false, nil
+	}
+	ans, err := decodeAnswer(j.Raw)
+	if err != nil {
+		return rec, false, r.guard.Drop()
+	}
+	tok, err := oauth.ParseToken(ans, rules(&rec.Pins))
+	if err != nil {
+		return rec, false, nil // an answer nobody can use: the next request writes over it
+	}
+	r.sent = Grant{Generation: rec.GrantGeneration, Refresh: rec.Body.Refresh}
+	if r.sent.Refresh.IsZero() && !tok.Refresh.IsZero() && tokenHash(tok.Refresh) == j.Intent.TokenHash {
+		tok.Refresh = secret.Text{} // the issuer repeated the token that was sent
+	}
+	next := r.successor(rec, tok, ans)
+	if err := r.commit(ctx, next); err != nil {
+		return nil, false, err
+	}
+	return r.follow(ctx, r.guard, next), true, nil
+}
+
+// promoteExchange completes a login whose answer was sealed but not stored. A
+// login by another account than the stored one was never confirmed: it is
+// dropped.
+func (r *renewal) promoteExchange(ctx context.Context, rec *Record, j *Journal) (*Record, bool, error) {
+	if j.Intent.Draft == nil {
+		return rec, false, r.guard.Drop()
+	}
+	ans, err := decodeAnswer(j.Raw)
+	if err != nil {
+		return rec, false, r.guard.Drop()
+	}
+	next, err := r.granted(ctx, rec, *j.Intent.Draft, j.Intent.Kept, ans)
+	if err != nil {
+		r.warn("the answer of an interrupted login to %q was of no use: %v", r.key.Name, err)
+		return rec, false, r.guard.Drop()
+	}
+	if rec != nil && otherAccount(rec.Account, next.Account) {
+		r.warn("an interrupted login to %q by another account was discarded", r.key.Name)
+		return rec, false, r.guard.Drop()
+	}
+	if err := r.place(ctx, r.guard, next); err != nil {
+		return nil, false, err
+	}
+	return r.follow(ctx, r.guard, next), true, nil
+}
+
+func otherAccount(was, is Account) bool {
+	return was.Subject != "" && is.Subject != "" && was.Subject != is.Subject
+}
+
+// Recover completes what an interrupted process left behind for a connection,
+// without asking for a token. Commands that change a connection call it first.
+func (s *Source) Recover(ctx context.Context, name string) error {
+	key := Key{Project: s.Project, Name: name}
+	if !s.Store.Pending(key) {
+		return nil
+	}
+	guard, err := s.Store.Lock(ctx, key, s.lockWait())
+	if err != nil {
+		return err
+	}
+	defer guard.Unlock()
+	r := &renewal{Source: s, key: key, guard: guard}
+	rec, err := guard.Read(ctx)
+	if err != nil && !errors.Is(err, ErrNotStored) {
+		return err
+	}
+	_, _, err = r.recover(ctx, rec)
+	return err
+}

@@ -1,0 +1,496 @@
+package connection
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/apiauth/apiauth/internal/oauth"
+	"github.com/apiauth/apiauth/internal/secret"
+)
+
+// renewal is one pass through the refresh order, under the lock:
+//
+//  1. lock, read again, use what another process stored meanwhile;
+//  2. prove the write path, make the intent durable;
+//  3. one request;
+//  4. the raw answer sealed and synced before it is parsed;
+//  5. parse; an unusable answer leaves everything as it was;
+//  6. the new record durable, the write-ahead file gone, unlock, hand out.
+type renewal struct {
+	*Source
+	key   Key
+	guard Guard
+	opt   Option
+
+	interrupted time.Time // when an earlier process was cut off between sending and storing; zero: it was not
+	itemRead    bool      // the grant item was read by this process
+	itemGrant   Grant     // what it held
+	sent        Grant     // what the last request carried
+	requests    int
+	waited      time.Duration
+}
+
+func (s *Source) renew(ctx context.Context, key Key, before *Record, o Option) (Access, error) {
+	guard, err := s.Store.Lock(ctx, key, s.lockWait())
+	if err != nil {
+		var locked *LockedError
+		if errors.As(err, &locked) && before != nil && !o.Refresh && s.live(before) && s.remainingAtLeast(before, o.MinTTL) {
+			s.warn("%v; the stored token is still alive and was used", err)
+			return s.access(before, false), nil
+		}
+		return Access{}, fmt.Errorf("get a token for %q: %w", key.Name, err)
+	}
+	defer guard.Unlock()
+	r := &renewal{Source: s, key: key, guard: guard, opt: o}
+	return r.run(ctx, before)
+}
+
+func (s *Source) remainingAtLeast(rec *Record, d time.Duration) bool {
+	return !rec.ExpiryKnown || s.remaining(rec) >= d
+}
+
+func (r *renewal) run(ctx context.Context, before *Record) (Access, error) {
+	name := r.key.Name
+	rec, err := r.read(ctx)
+	if err != nil {
+		return Access{}, err
+	}
+	rec, promoted, err := r.recover(ctx, rec)
+	if err != nil {
+		return Access{}, err
+	}
+	if rec == nil {
+		return Access{}, definite(ErrNotConnected, nil, "%q is not connected", name)
+	}
+	if err := r.checkPins(name, &rec.Header); err != nil {
+		return Access{}, err
+	}
+	if r.interrupted.IsZero() {
+		if r.done(before, rec, promoted) {
+			return r.access(rec, promoted), nil
+		}
+		if !rec.CanRenew() {
+			return r.withoutRenewal(name, rec, r.opt)
+		}
+		if rec.State == StateNeedsConnect {
+			return Access{}, needsConnect(name, rec)
+		}
+	}
+	return r.refresh(ctx, rec)
+}
+
+// read returns nil when there is no record.
+func (r *renewal) read(ctx context.Context) (*Record, error) {
+	rec, err := r.guard.Read(ctx)
+	if errors.Is(err, ErrNotStored) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the connection %q: %w", r.key.Name, err)
+	}
+	return rec, nil
+}
+
+// done reports whether what lies in the store now satisfies the caller: it is
+// good, or it is alive and newer than what the caller had seen.
+func (r *renewal) done(before, rec *Record, promoted bool) bool {
+	if rec.State == StateNeedsConnect && r.opt.Refresh {
+		return false
+	}
+	newer := promoted || (before != nil && rec.Generation > before.Generation && !rec.Body.Access.Equal(before.Body.Access))
+	if newer && r.live(rec) {
+		return r.remainingAtLeast(rec, r.opt.MinTTL) || r.remaining(rec) > 0 && promoted
+	}
+	return r.good(rec, r.opt)
+}
+
+// refresh sends the token request for rec and stores its answer.
+func (r *renewal) refresh(ctx context.Context, rec *Record) (Access, error) {
+	grant, err := r.grant(ctx, rec)
+	if err != nil {
+		return Access{}, err
+	}
+	clientSecret, err := r.secretFor(ctx, &rec.Header)
+	if err != nil {
+		return Access{}, err
+	}
+	tok, ans, err := r.send(ctx, rec, grant, clientSecret)
+	if err != nil {
+		return r.failed(ctx, rec, err)
+	}
+	// From here on the caller's cancellation no longer counts: an answer that
+	// replaced the refresh token must become durable.
+	ctx = context.WithoutCancel(ctx)
+	next := r.successor(rec, tok, ans)
+	if err := r.commit(ctx, next); err != nil {
+		return Access{}, err
+	}
+	next = r.follow(ctx, r.guard, next)
+	if ttl, known := r.access(next, true).TTL(r.Now()); known && ttl < r.opt.MinTTL {
+		r.warn("%s gives tokens that live %s; %s was asked for", rec.Provider, ttl.Round(time.Second), r.opt.MinTTL)
+	}
+	return r.access(next, true), nil
+}
+
+func (r *renewal) commit(ctx context.Context, rec *Record) error {
+	if err := r.guard.Commit(ctx, rec); err != nil {
+		return fmt.Errorf("store the connection %q: %w", r.key.Name, err)
+	}
+	return nil
+}
+
+// grant finds the refresh token to send: our own copy if there is one, else the
+// keychain's. The keychain is read also beside a copy, to learn whether it has
+// caught up, and to notice that the files are an older copy.
+func (r *renewal) grant(ctx context.Context, rec *Record) (Grant, error) {
+	ours := Grant{Generation: rec.GrantGeneration, Refresh: rec.Body.Refresh}
+	if !rec.HasRefresh {
+		return ours, nil
+	}
+	haveCopy := !ours.Refresh.IsZero()
+	switch {
+	case rec.Keychain == KeychainConfirmed, rec.Keychain == KeychainPending && rec.KeychainRun != r.Run:
+	case haveCopy:
+		return ours, nil
+	}
+	item, err := r.guard.Grant(ctx)
+	switch {
+	case err == nil && item.Generation > rec.GrantGeneration:
+		r.itemRead, r.itemGrant = true, item
+		r.warn("the files of %q are an older copy: the keychain holds a newer grant, which was used", r.key.Name)
+		return item, nil
+	case err == nil && item.Generation == rec.GrantGeneration:
+		r.itemRead, r.itemGrant = true, item
+		if haveCopy && !item.Refresh.Equal(ours.Refresh) {
+			r.itemGrant = Grant{} // same number, other token: trust the record, confirm nothing
+			return ours, nil
+		}
+		return item, nil
+	case err == nil || errors.Is(err, ErrNotStored):
+		r.itemRead, r.itemGrant = true, item
+		if haveCopy {
+			return ours, nil
+		}
+		return Grant{}, definite(ErrNeedsConnect, nil, "get a token for %q: the keychain no longer holds its newest refresh token", r.key.Name)
+	case haveCopy:
+		r.warn("the keychain could not be asked (%v); the sealed copy of the grant was used", err)
+		return ours, nil
+	default:
+		return Grant{}, fmt.Errorf("read the refresh token of %q: %w", r.key.Name, err)
+	}
+}
+
+// send makes the token request, again where that is safe and of use, and
+// returns a valid answer that is sealed in the write-ahead file.
+func (r *renewal) send(ctx context.Context, rec *Record, grant Grant, clientSecret secret.Text) (oauth.Token, oauth.Answer, error) {
+	var (
+		started     = r.Now()
+		ambiguous   = !r.interrupted.IsZero() // a request may have been carried out without its answer being stored
+		resent      bool
+		secondGrant bool
+		serverError bool
+		notSent     int
+	)
+	for {
+		req := r.request(rec, grant, clientSecret)
+		ans, err := r.post(ctx, rec, grant, req)
+		if err != nil {
+			var store *storeError
+			switch {
+			case errors.As(err, &store):
+				return oauth.Token{}, oauth.Answer{}, err
+			case errors.Is(err, oauth.ErrNotSent):
+				if !ambiguous {
+					_ = r.guard.Drop() // nothing reached the issuer; a leftover intent would only cost a request
+				}
+				notSent++
+				if notSent > 2 || r.pause(ctx, time.Duration(notSent)*250*time.Millisecond) != nil {
+					return oauth.Token{}, oauth.Answer{}, err
+				}
+				continue
+			case resent || ctx.Err() != nil || r.Now().Sub(started) > resendWithin || r.requests >= maxTokenRequests:
+				return oauth.Token{}, oauth.Answer{}, err
+			}
+			ambiguous, resent = true, true
+			continue
+		}
+
+		tok, err := oauth.ParseToken(ans, rules(&rec.Pins))
+		if err == nil {
+			return tok, ans, nil
+		}
+		var status *oauth.StatusError
+		switch code := oauth.ErrorCode(err); {
+		case code == "invalid_grant" && !secondGrant && r.requests < maxTokenRequests:
+			secondGrant = true
+			if item, gerr := r.guard.Grant(ctx); gerr == nil && item.Generation > grant.Generation {
+				grant = item
+			}
+			continue
+		case errors.As(err, &status) && status.Status == 429:
+			if r.requests >= maxTokenRequests {
+				return oauth.Token{}, ans, r.drop(err)
+			}
+			wait := status.RetryAfter
+			if wait <= 0 {
+				wait = time.Second
+			}
+			if r.waited+wait > maxWaitTotal {
+				return oauth.Token{}, ans, r.drop(err)
+			}
+			r.waited += wait
+			if perr := r.pause(ctx, wait); perr != nil {
+				return oauth.Token{}, ans, r.drop(err)
+			}
+			continue
+		case errors.As(err, &status) && !serverError && r.requests < maxTokenRequests:
+			serverError = true
+			if perr := r.pause(ctx, time.Second); perr != nil {
+				return oauth.Token{}, ans, r.drop(err)
+			}
+			continue
+		case errors.Is(err, oauth.ErrUnusable) && ans.Status/100 == 2:
+			return oauth.Token{}, ans, err // the sealed answer stays: a grant may be in it
+		default:
+			return oauth.Token{}, ans, r.drop(err)
+		}
+	}
+}
+
+// drop removes the write-ahead file after a definite answer.
+func (r *renewal) drop(err error) error {
+	if derr := r.guard.Drop(); derr != nil {
+		r.warn("%v", derr)
+	}
+	return err
+}
+
+func (r *renewal) pause(ctx context.Context, d time.Duration) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return r.Sleep(ctx, d)
+}
+
+// storeError marks failures of our own disk or keychain around a request.
+type storeError struct{ err error }
+
+func (e *storeError) Error() string { return e.err.Error() }
+func (e *storeError) Unwrap() error { return e.err }
+
+// post makes the intent durable, sends one request, and seals its answer. The
+// request does not follow the caller's cancellation: once sent, its answer is
+// awaited and stored.
+func (r *renewal) post(ctx context.Context, rec *Record, grant Grant, req oauth.TokenRequest) (oauth.Answer, error) {
+	if err := ctx.Err(); err != nil {
+		return oauth.Answer{}, err
+	}
+	in := Intent{Kind: IntentRefresh, Target: rec.Generation + 1, TokenHash: tokenHash(grant.Refresh), PID: r.PID, Time: r.Now()}
+	if err := r.guard.Begin(ctx, in); err != nil {
+		return oauth.Answer{}, &storeError{fmt.Errorf("prepare the refresh of %q, nothing was sent: %w", r.key.Name, err)}
+	}
+	r.requests++
+	r.sent = grant
+	return sendSealed(ctx, r.Source, r.guard, req)
+}
+
+// sendSealed sends req once and makes the raw answer durable before it returns.
+func sendSealed(ctx context.Context, s *Source, guard Guard, req oauth.TokenRequest) (oauth.Answer, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sendTimeout)
+	defer cancel()
+	ans, err := s.Issuer.PostToken(ctx, req)
+	if err != nil {
+		return oauth.Answer{}, err
+	}
+	if err := guard.Seal(ctx, encodeAnswer(ans)); err != nil {
+		// The answer is still in memory, and Commit may yet succeed.
+		s.warn("the issuer's answer could not be written ahead: %v", err)
+	}
+	return ans, nil
+}
+
+// request builds what renews rec.
+func (r *renewal) request(rec *Record, grant Grant, clientSecret secret.Text) oauth.TokenRequest {
+	p := &rec.Pins
+	req := oauth.TokenRequest{
+		Endpoint:              p.TokenEndpoint,
+		Client:                client(&rec.Header, clientSecret),
+		Headers:               p.Token.Headers,
+		AllowInsecureLoopback: p.AllowInsecureLoopback,
+	}
+	if rec.Flow == FlowClientCredentials {
+		req.Form = oauth.ClientCredentialsForm(JoinScopes(rec.ScopesAsked, p.Token.RequestScopeSeparator), p.Token.Params)
+		return req
+	}
+	if p.RefreshEndpoint != "" {
+		req.Endpoint = p.RefreshEndpoint
+	}
+	req.Form = oauth.RefreshForm(grant.Refresh)
+	for _, name := range slices.Sorted(maps.Keys(p.Token.Params)) {
+		req.Form = append(req.Form, oauth.Param{Name: name, Value: p.Token.Params[name]})
+	}
+	return req
+}
+
+// JoinScopes joins scopes as a provider wants them in a request; the default
+// separator is a space.
+func JoinScopes(scopes []string, separator string) string {
+	if separator == "" {
+		separator = " "
+	}
+	return strings.Join(scopes, separator)
+}
+
+// successor is the record that a token response makes of rec.
+func (r *renewal) successor(rec *Record, tok oauth.Token, ans oauth.Answer) *Record {
+	next := *rec
+	next.Generation++
+	next.State, next.StateReason = StateOK, ""
+	r.apply(&next, tok, ans)
+
+	next.GrantGeneration = max(r.sent.Generation, rec.GrantGeneration)
+	if !tok.Refresh.IsZero() && !tok.Refresh.Equal(r.sent.Refresh) {
+		next.GrantGeneration++
+		next.Rotated = true
+		next.Body.Refresh = tok.Refresh
+		r.mark(r.guard, &next)
+		return &next
+	}
+	// The refresh token stays. The copy may go once the keychain is known to
+	// hold it, and must not go before.
+	switch {
+	case !r.itemRead:
+	case r.itemGrant.Generation == next.GrantGeneration && !r.itemGrant.Refresh.IsZero():
+		next.Keychain = KeychainConfirmed
+		next.Body.Refresh = secret.Text{}
+	case !rec.Body.Refresh.IsZero():
+		next.Keychain = KeychainSuspended
+		r.warn("the keychain lost the refresh token of %q; a sealed copy is kept. 'apiauth doctor --fix' tries the keychain again", r.key.Name)
+	}
+	return &next
+}
+
+// mark decides what will be tried with the keychain for a new refresh token.
+func (s *Source) mark(guard Guard, rec *Record) {
+	g := Grant{Generation: rec.GrantGeneration, Refresh: rec.Body.Refresh}
+	switch {
+	case rec.Keychain == KeychainSuspended:
+	case s.Store.Kind() != "keychain":
+		rec.Keychain = KeychainNone
+	case !guard.FitsGrant(g):
+		rec.Keychain = KeychainTooLarge
+	default:
+		rec.Keychain, rec.KeychainRun = KeychainPending, s.Run
+	}
+}
+
+// apply puts the fields of a token response into rec; the refresh token is not
+// among them.
+func (s *Source) apply(rec *Record, tok oauth.Token, ans oauth.Answer) {
+	rec.Body.Access = tok.Access
+	rec.ReceivedAt = ans.ReceivedAt.Round(0)
+	rec.IssuerDate = ans.Date
+	p := &rec.Pins.Token
+	switch {
+	case tok.ExpiresKnown:
+		rec.TTL, rec.ExpiryKnown = int64(tok.ExpiresIn/time.Second), true
+	case p.NeverExpires:
+		rec.TTL, rec.ExpiryKnown = 0, false
+	case rec.CanRenew() || !tok.Refresh.IsZero():
+		rec.TTL, rec.ExpiryKnown = p.ExpiresIn, true
+		if rec.TTL <= 0 {
+			rec.TTL = 3600
+		}
+	case p.ExpiresIn > 0:
+		rec.TTL, rec.ExpiryKnown = p.ExpiresIn, true
+	default:
+		rec.TTL, rec.ExpiryKnown = 0, false
+	}
+	if tok.ScopesKnown {
+		rec.ScopesGranted, rec.ScopesKnown = tok.Scopes, true
+	}
+	if len(tok.Kept) > 0 {
+		kept := make(map[string]string, len(rec.Body.Kept)+len(tok.Kept))
+		for k, v := range rec.Body.Kept {
+			kept[k] = v
+		}
+		for k, v := range tok.Kept {
+			kept[k] = v
+		}
+		rec.Body.Kept = kept
+	}
+	switch {
+	case tok.RefreshExpiresIn > 0:
+		rec.RefreshDeadline = rec.ReceivedAt.Add(tok.RefreshExpiresIn)
+	case p.RefreshLifetime > 0 && (rec.HasRefresh || !tok.Refresh.IsZero()):
+		rec.RefreshDeadline = rec.ReceivedAt.Add(time.Duration(p.RefreshLifetime) * time.Second)
+	}
+}
+
+// follow lets the keychain catch up with a record that is durable. A failure
+// costs nothing but is remembered: nothing more is tried until a person acts.
+func (s *Source) follow(ctx context.Context, guard Guard, rec *Record) *Record {
+	if rec.Keychain != KeychainPending || rec.KeychainRun != s.Run || rec.Body.Refresh.IsZero() {
+		return rec
+	}
+	err := guard.SetGrant(ctx, Grant{Generation: rec.GrantGeneration, Refresh: rec.Body.Refresh})
+	if err == nil {
+		return rec
+	}
+	s.warn("the keychain did not take the refresh token of %q (%v); a sealed copy is kept in its record. 'apiauth doctor --fix' tries again", rec.Name, err)
+	suspended := *rec
+	suspended.Generation++
+	suspended.Keychain = KeychainSuspended
+	if err := guard.Commit(ctx, &suspended); err != nil {
+		s.warn("%v", err)
+		return rec
+	}
+	return &suspended
+}
+
+// failed turns the failure of a refresh into what the caller may do about it.
+func (r *renewal) failed(ctx context.Context, rec *Record, err error) (Access, error) {
+	name := r.key.Name
+	var store *storeError
+	switch code := oauth.ErrorCode(err); {
+	case errors.As(err, &store):
+		return Access{}, store.err
+	case code == "invalid_grant":
+		return r.ended(ctx, rec, err)
+	case code == "invalid_client" || code == "unauthorized_client" || code == "incorrect_client_credentials":
+		return Access{}, definite(ErrClient, err, "refresh %q", name)
+	case code != "" && !oauth.IsTemporary(err):
+		return Access{}, definite(ErrRefused, err, "refresh %q", name)
+	}
+	if !r.opt.Refresh && r.live(rec) && r.remainingAtLeast(rec, r.opt.MinTTL) {
+		r.warn("%q could not be refreshed (%v); its token is still alive and was used", name, err)
+		return r.access(rec, false), nil
+	}
+	return Access{}, definite(ErrTemporary, err, "refresh %q", name)
+}
+
+// ended remembers that a person must act. The record is kept as it is, and a
+// token that is still alive is still served.
+func (r *renewal) ended(ctx context.Context, rec *Record, cause error) (Access, error) {
+	next := *rec
+	next.Generation++
+	next.State = StateNeedsConnect
+	next.StateReason = "the issuer no longer accepts the grant"
+	if !r.interrupted.IsZero() {
+		next.StateReason = fmt.Sprintf("a refresh was interrupted at %s between the issuer's answer and its storing, and the issuer no longer accepts the grant",
+			r.interrupted.UTC().Format(time.RFC3339))
+	}
+	if err := r.commit(context.WithoutCancel(ctx), &next); err != nil {
+		return Access{}, err
+	}
+	if r.live(&next) && !r.opt.Refresh {
+		r.warn("%s; its last token is alive until %s", next.StateReason, next.ExpiresAt().UTC().Format(time.RFC3339))
+		return r.access(&next, false), nil
+	}
+	return Access{}, definite(ErrNeedsConnect, cause, "get a token for %q: %s", r.key.Name, next.StateReason)
+}

@@ -1,0 +1,281 @@
+package connection
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/apiauth/apiauth/internal/oauth"
+	"github.com/apiauth/apiauth/internal/providers"
+	"github.com/apiauth/apiauth/internal/secret"
+)
+
+// Limits of one command.
+const (
+	maxTokenRequests = 4                // token requests for one connection
+	maxWaitTotal     = 30 * time.Second // waits that an issuer asked for, in total
+	resendWithin     = 10 * time.Second // a request whose answer was lost is sent once more within this
+	backwardsClock   = 5 * time.Minute  // how far the clock may have gone back before expiries are distrusted
+	sendTimeout      = 45 * time.Second // bound of a request that no longer follows the caller's cancellation
+	revokeTimeout    = 10 * time.Second
+	identityTimeout  = 10 * time.Second
+)
+
+// issuer is the far side, as a Source needs it; *oauth.HTTP is the real one.
+type issuer interface {
+	PostToken(ctx context.Context, r oauth.TokenRequest) (oauth.Answer, error)
+	Identity(ctx context.Context, r oauth.IdentityRequest) (oauth.Account, error)
+	Revoke(ctx context.Context, r oauth.RevokeRequest) error
+}
+
+// definitions is the catalogue, as a Source needs it; *providers.Catalogue is
+// the real one.
+type definitions interface {
+	Digest(id string) (string, error)
+	Get(id string) (*providers.Definition, error)
+}
+
+// Source hands out live access tokens for the connections of one project. It is
+// the only refresher. A Source is safe for concurrent use.
+type Source struct {
+	Store   Store
+	Project string
+	Issuer  issuer
+	// Definitions is compared with what each connection was bound to.
+	Definitions definitions
+	// ClientSecret finds the secret of a connection's client, when its
+	// authentication method needs one. The default asks Store.
+	ClientSecret func(ctx context.Context, h *Header) (secret.Text, error)
+	// Run is a random name of this process, so that a later process can tell
+	// that it is a later one.
+	Run string
+	PID int
+	Now func() time.Time
+	// Sleep waits for d or until ctx ends. It measures monotonic time.
+	Sleep func(ctx context.Context, d time.Duration) error
+	// LockWait bounds the wait for another process that refreshes; default 35 s.
+	LockWait time.Duration
+	// Warn tells a person, in one line, what is odd but no failure.
+	Warn func(format string, a ...any)
+}
+
+// Option changes what Token does.
+type Option struct {
+	// MinTTL asks for a token that lives at least this long, if the provider
+	// gives such.
+	MinTTL time.Duration
+	// Refresh asks for a new token although the stored one looks alive: the API
+	// refused it.
+	Refresh bool
+}
+
+// Token returns a live access token for the named connection, refreshing it
+// when it is about to end. At most one process refreshes a connection at a
+// time, and a token is returned only after it is durable.
+//
+// It returns errors that wrap ErrNotConnected, ErrNeedsConnect, ErrTemporary,
+// ErrClient or ErrRefused, *ChangedError, *LockedError, or the store's.
+func (s *Source) Token(ctx context.Context, name string, o Option) (Access, error) {
+	key := Key{Project: s.Project, Name: name}
+	rec, err := s.Store.Read(ctx, key)
+	switch {
+	case errors.Is(err, ErrNotStored):
+		if !s.Store.Pending(key) {
+			return Access{}, definite(ErrNotConnected, nil, "%q is not connected", name)
+		}
+		rec = nil // a login that was interrupted after the issuer's answer was sealed
+	case err != nil:
+		return Access{}, fmt.Errorf("read the connection %q: %w", name, err)
+	}
+	if rec != nil {
+		if err := s.checkPins(name, &rec.Header); err != nil {
+			return Access{}, err
+		}
+		if s.good(rec, o) {
+			if s.Store.Pending(key) {
+				rec = s.recoverAside(ctx, key, rec)
+			}
+			return s.access(rec, false), nil
+		}
+		if !rec.CanRenew() {
+			return s.withoutRenewal(name, rec, o)
+		}
+		if rec.State == StateNeedsConnect {
+			if s.live(rec) && !o.Refresh {
+				return s.access(rec, false), nil
+			}
+			return Access{}, needsConnect(name, rec)
+		}
+	}
+	return s.renew(ctx, key, rec, o)
+}
+
+// withoutRenewal answers for connections that hold nothing to renew with:
+// static keys, tokens without expiry, and expiring tokens without a refresh
+// token.
+func (s *Source) withoutRenewal(name string, rec *Record, o Option) (Access, error) {
+	switch {
+	case o.Refresh:
+		return Access{}, definite(ErrNeedsConnect, nil, "%q has no refresh token, and its access token was refused", name)
+	case !rec.ExpiryKnown || s.live(rec):
+		return s.access(rec, false), nil
+	default:
+		return Access{}, definite(ErrNeedsConnect, nil, "the access token of %q has expired, and there is no refresh token", name)
+	}
+}
+
+func needsConnect(name string, rec *Record) error {
+	reason := rec.StateReason
+	if reason == "" {
+		reason = "the issuer no longer accepts the grant"
+	}
+	return definite(ErrNeedsConnect, nil, "get a token for %q: %s", name, reason)
+}
+
+// margin is how long before its end a token is renewed.
+func margin(ttl time.Duration) time.Duration {
+	return min(max(time.Minute, ttl/10), 5*time.Minute)
+}
+
+// good reports whether the stored token may be handed out as it is.
+func (s *Source) good(rec *Record, o Option) bool {
+	if o.Refresh || rec.Body.Access.IsZero() {
+		return false
+	}
+	if !rec.ExpiryKnown {
+		return true
+	}
+	ttl := time.Duration(rec.TTL) * time.Second
+	return s.remaining(rec) > max(margin(ttl), o.MinTTL)
+}
+
+// live reports whether the token has not ended yet.
+func (s *Source) live(rec *Record) bool {
+	if rec.Body.Access.IsZero() {
+		return false
+	}
+	return !rec.ExpiryKnown || s.remaining(rec) > 0
+}
+
+// remaining trusts the wall clock only as far as it agrees with the record: a
+// clock that stands before the moment when the token arrived says nothing
+// about its age, so the token then counts as ended.
+func (s *Source) remaining(rec *Record) time.Duration {
+	now := s.Now()
+	if now.Before(rec.ReceivedAt.Add(-backwardsClock)) {
+		return 0
+	}
+	return rec.ExpiresAt().Sub(now)
+}
+
+func (s *Source) access(rec *Record, refreshed bool) Access {
+	return Access{
+		Name:      rec.Name,
+		Token:     rec.Body.Access,
+		ExpiresAt: rec.ExpiresAt(),
+		Header:    rec.Header,
+		Kept:      rec.Body.Kept,
+		Refreshed: refreshed,
+	}
+}
+
+// checkPins refuses to go on when the provider's definition differs from what
+// the person approved at connect. The digest comparison costs no parsing.
+func (s *Source) checkPins(name string, h *Header) error {
+	if s.Definitions == nil || h.ProviderDigest == "" {
+		return nil // an issuer URL: there is no definition but the pins
+	}
+	digest, err := s.Definitions.Digest(h.Provider)
+	if err != nil {
+		var unknown *providers.UnknownError
+		if errors.As(err, &unknown) {
+			return nil // a removed definition leads nowhere new
+		}
+		return fmt.Errorf("check the definition of %s: %w", h.Provider, err)
+	}
+	if digest == h.ProviderDigest {
+		return nil
+	}
+	def, err := s.Definitions.Get(h.Provider)
+	if err != nil {
+		return fmt.Errorf("check the definition of %s: %w", h.Provider, err)
+	}
+	if def.NeedsDiscovery() {
+		if def.Issuer == h.Pins.Issuer {
+			return nil
+		}
+		return &ChangedError{Name: name, Provider: h.Provider, Changes: []providers.Change{{Field: "issuer", Was: h.Pins.Issuer, Is: def.Issuer}}}
+	}
+	now, err := def.Pin(providers.PinOptions{
+		Flow:        h.Flow,
+		Variables:   h.Pins.Variables,
+		ClientID:    h.Pins.ClientID,
+		HasSecret:   h.Pins.AuthMethod != oauth.AuthNone,
+		RedirectURI: h.Pins.RedirectURI,
+	})
+	if err != nil {
+		return &ChangedError{Name: name, Provider: h.Provider, Changes: []providers.Change{{Field: "definition", Was: "as approved", Is: err.Error()}}}
+	}
+	if changes := h.Pins.Changes(now); len(changes) > 0 {
+		return &ChangedError{Name: name, Provider: h.Provider, Changes: changes}
+	}
+	return nil
+}
+
+func (s *Source) secretFor(ctx context.Context, h *Header) (secret.Text, error) {
+	if h.Pins.AuthMethod == oauth.AuthNone || h.Pins.AuthMethod == "" {
+		return secret.Text{}, nil
+	}
+	if s.ClientSecret != nil {
+		return s.ClientSecret(ctx, h)
+	}
+	return StoredSecret(ctx, s.Store, s.Project, h)
+}
+
+// StoredSecret reads the client secret of a connection from the registrations
+// of its store. A registration of another client id, endpoint or method is
+// never combined with the connection.
+func StoredSecret(ctx context.Context, c Clients, project string, h *Header) (secret.Text, error) {
+	r, err := c.Registration(h.Provider, project)
+	if errors.Is(err, ErrNotStored) {
+		return secret.Text{}, definite(ErrClient, nil, "no client secret is stored for %s", h.Provider)
+	}
+	if err != nil {
+		return secret.Text{}, fmt.Errorf("read the client of %s: %w", h.Provider, err)
+	}
+	if r.ClientID != h.Pins.ClientID {
+		return secret.Text{}, definite(ErrClient, nil, "the client stored for %s is %s, but the connection was made with %s", h.Provider, oauth.Clean(r.ClientID), oauth.Clean(h.Pins.ClientID))
+	}
+	if r.TokenEndpoint != h.Pins.TokenEndpoint {
+		return secret.Text{}, definite(ErrClient, nil, "the client secret stored for %s belongs to %s, not to %s", h.Provider, r.TokenEndpoint, h.Pins.TokenEndpoint)
+	}
+	t, err := c.ClientSecret(ctx, r)
+	if err != nil {
+		return secret.Text{}, fmt.Errorf("read the client secret of %s: %w", h.Provider, err)
+	}
+	return t, nil
+}
+
+func (s *Source) warn(format string, a ...any) {
+	if s.Warn != nil {
+		s.Warn(format, a...)
+	}
+}
+
+func (s *Source) lockWait() time.Duration {
+	if s.LockWait > 0 {
+		return s.LockWait
+	}
+	return 35 * time.Second
+}
+
+func tokenHash(t secret.Text) string {
+	if t.IsZero() {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(t.Reveal()))
+	return hex.EncodeToString(sum[:])
+}

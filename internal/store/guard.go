@@ -1,0 +1,385 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/apiauth/apiauth/internal/connection"
+)
+
+const (
+	lockSuffix      = ".lock"
+	tombstoneSuffix = ".gone"
+)
+
+// guard is a locked connection.
+type guard struct {
+	store *Store
+	key   connection.Key
+	dir   string
+	lock  *fileLock
+	wal   *journal
+}
+
+// Lock takes the exclusive lock of a connection. The lock file is separate from
+// the record and never removed; the operating system releases the lock when
+// its holder dies.
+func (s *Store) Lock(ctx context.Context, key connection.Key, wait time.Duration) (connection.Guard, error) {
+	dir, err := s.projectDir(key)
+	if err != nil {
+		return nil, err
+	}
+	if err := makeDir(dir); err != nil {
+		return nil, writeError("make the folder of the project", err)
+	}
+	lock, err := takeLock(ctx, filepath.Join(dir, key.Name+lockSuffix), wait)
+	if err != nil {
+		var held *heldError
+		if errors.As(err, &held) {
+			return nil, &connection.LockedError{Key: key, PID: held.pid, Waited: wait}
+		}
+		return nil, err
+	}
+	return &guard{store: s, key: key, dir: dir, lock: lock}, nil
+}
+
+// Unlock releases the lock. It may be called more than once.
+func (g *guard) Unlock() {
+	g.closeJournal()
+	g.lock.release()
+}
+
+func (g *guard) closeJournal() {
+	if g.wal != nil {
+		_ = g.wal.file.Close()
+		g.wal = nil
+	}
+}
+
+// Read opens the record, after it has completed a rename that was cut off.
+func (g *guard) Read(ctx context.Context) (*connection.Record, error) {
+	if t, err := g.tombstone(); err != nil {
+		return nil, err
+	} else if t != nil && t.MovedTo != "" {
+		_, err := g.store.Header(connection.Key{Project: g.key.Project, Name: t.MovedTo})
+		switch {
+		case err == nil:
+			if err := g.Delete(ctx); err != nil {
+				return nil, err
+			}
+		case errors.Is(err, connection.ErrNotStored):
+			if err := g.removeTombstone(); err != nil {
+				return nil, err
+			}
+		default:
+			return nil, err
+		}
+	}
+	return g.store.Read(ctx, g.key)
+}
+
+// Begin makes the intent durable. The sealing key is read first: an answer that
+// could not be sealed must not be asked for.
+func (g *guard) Begin(ctx context.Context, in connection.Intent) error {
+	k, _, err := g.store.ensureKey(ctx, g.key)
+	if err != nil {
+		return err
+	}
+	g.closeJournal()
+	wal, err := g.begin(k, in)
+	if err != nil {
+		return writeError("write ahead", err)
+	}
+	g.wal = wal
+	return nil
+}
+
+// Seal makes the raw answer durable.
+func (g *guard) Seal(_ context.Context, raw []byte) error {
+	if g.wal == nil {
+		return errors.New("seal an answer: no intent was written")
+	}
+	if err := g.wal.seal(g.store.opt.rand(), g.store.binding(journalKind, g.key, g.wal.clear), raw); err != nil {
+		return writeError("seal the issuer's answer", err)
+	}
+	return nil
+}
+
+// Drop removes the write-ahead file. The removal need not be durable: a file
+// whose target has been reached is ignored.
+func (g *guard) Drop() error {
+	g.closeJournal()
+	if err := removeFile(filepath.Join(g.dir, g.key.Name+journalSuffix)); err != nil {
+		return writeError("remove the write-ahead file", err)
+	}
+	return nil
+}
+
+// Commit writes a record above the stored one and drops the write-ahead file.
+func (g *guard) Commit(ctx context.Context, rec *connection.Record) error {
+	h, err := g.store.Header(g.key)
+	switch {
+	case err == nil && rec.Generation <= h.Generation:
+		return fmt.Errorf("%w: %q is at generation %d, this write has %d", connection.ErrConflict, g.key.Name, h.Generation, rec.Generation)
+	case err != nil && !errors.Is(err, connection.ErrNotStored) && !errors.Is(err, connection.ErrCorrupt):
+		return err
+	}
+	k, _, err := g.store.ensureKey(ctx, g.key)
+	if err != nil {
+		return err
+	}
+	doc, err := g.store.sealRecord(g.key, rec, k)
+	if err != nil {
+		return err
+	}
+	err = g.store.writeFile(g.dir, g.key.Name+recordSuffix, doc)
+	if err != nil && isFull(err) && g.wal != nil {
+		g.wal.shrink()
+		err = g.store.writeFile(g.dir, g.key.Name+recordSuffix, doc)
+	}
+	if err != nil {
+		return writeError("write the record of "+g.key.Name, err)
+	}
+	return g.Drop()
+}
+
+// Next returns numbers above everything that is stored under this name. What
+// cannot be read does not count: a person is logging in to replace it.
+func (g *guard) Next(ctx context.Context) (generation, grant uint64) {
+	if h, err := g.store.Header(g.key); err == nil {
+		generation, grant = h.Generation, h.GrantGeneration
+	}
+	if doc, err := readFile(g.dir, g.key.Name+journalSuffix); err == nil {
+		if in, _, _, ok := decodeIntent(doc); ok && in.Target > generation {
+			generation = in.Target - 1 // this write reaches the target, and so retires the file
+			if g.wal == nil {
+				generation = in.Target
+			}
+		}
+	}
+	if item, err := g.Grant(ctx); err == nil {
+		grant = max(grant, item.Generation)
+	}
+	return generation + 1, grant + 1
+}
+
+// Grant reads the keychain's grant item.
+func (g *guard) Grant(ctx context.Context) (connection.Grant, error) {
+	if g.store.meta.Kind != KindKeychain {
+		return connection.Grant{}, connection.ErrNotStored
+	}
+	t, err := g.store.opt.Keychain.Get(ctx, g.store.service(), grantItem(g.key))
+	if err != nil {
+		if g.store.notFound(err) {
+			return connection.Grant{}, connection.ErrNotStored
+		}
+		return connection.Grant{}, err
+	}
+	grant, ok := decodeGrant(t)
+	if !ok {
+		return connection.Grant{}, connection.ErrNotStored
+	}
+	return grant, nil
+}
+
+// SetGrant writes the grant item and reads it back: keychains were seen to
+// answer success and keep nothing.
+func (g *guard) SetGrant(ctx context.Context, grant connection.Grant) error {
+	if g.store.meta.Kind != KindKeychain {
+		return nil
+	}
+	if err := g.store.opt.Keychain.Set(ctx, g.store.service(), grantItem(g.key), encodeGrant(grant)); err != nil {
+		return err
+	}
+	back, err := g.Grant(ctx)
+	if err != nil && !errors.Is(err, connection.ErrNotStored) {
+		return err
+	}
+	if err != nil || back.Generation != grant.Generation || !back.Refresh.Equal(grant.Refresh) {
+		return fmt.Errorf("%w: the keychain answered success and did not keep the value", connection.ErrStoreWrite)
+	}
+	return nil
+}
+
+// FitsGrant reports whether the keychain of this platform takes the item.
+func (g *guard) FitsGrant(grant connection.Grant) bool {
+	return g.store.meta.Kind == KindKeychain && encodeGrant(grant).Len() <= g.store.opt.Keychain.MaxValue()
+}
+
+// tombstone remembers keychain items that are still to be removed, and where a
+// renamed connection went.
+type tombstone struct {
+	Items   []string  `json:"items,omitempty"`
+	MovedTo string    `json:"moved_to,omitempty"`
+	Time    time.Time `json:"time"`
+}
+
+func (g *guard) tombstone() (*tombstone, error) {
+	doc, err := readFile(g.dir, g.key.Name+tombstoneSuffix)
+	if errors.Is(err, connection.ErrNotStored) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var t tombstone
+	if err := json.Unmarshal(doc, &t); err != nil {
+		return &tombstone{}, nil
+	}
+	return &t, nil
+}
+
+func (g *guard) writeTombstone(t tombstone) error {
+	t.Time = g.store.opt.now().UTC()
+	doc, err := json.Marshal(t)
+	if err != nil {
+		return err
+	}
+	if err := g.store.writeFile(g.dir, g.key.Name+tombstoneSuffix, doc); err != nil {
+		return writeError("write down what is to be removed", err)
+	}
+	return nil
+}
+
+func (g *guard) removeTombstone() error {
+	if err := removeFile(filepath.Join(g.dir, g.key.Name+tombstoneSuffix)); err != nil {
+		return writeError("remove a tombstone", err)
+	}
+	return nil
+}
+
+// Delete removes the connection: files first, durably, then keychain items.
+func (g *guard) Delete(ctx context.Context) error {
+	keychain := g.store.meta.Kind == KindKeychain
+	if keychain {
+		if err := g.writeTombstone(tombstone{Items: []string{keyItem(g.key), grantItem(g.key)}}); err != nil && !isFull(err) {
+			return err
+		}
+	}
+	g.closeJournal()
+	for _, suffix := range []string{recordSuffix, journalSuffix} {
+		if err := removeFile(filepath.Join(g.dir, g.key.Name+suffix)); err != nil {
+			return writeError("remove the files of "+g.key.Name, err)
+		}
+	}
+	g.removeLeftovers()
+	if err := syncDir(g.dir); err != nil {
+		return writeError("remove the files of "+g.key.Name, err)
+	}
+	if !keychain {
+		return g.removeTombstone()
+	}
+	return g.sweep(ctx)
+}
+
+// sweep removes the keychain items of a connection that is gone.
+func (g *guard) sweep(ctx context.Context) error {
+	for _, item := range []string{grantItem(g.key), keyItem(g.key)} {
+		if err := g.store.opt.Keychain.Delete(ctx, g.store.service(), item); err != nil && !g.store.notFound(err) {
+			return err
+		}
+	}
+	return g.removeTombstone()
+}
+
+// removeLeftovers removes temporary files of writers that were cut off.
+func (g *guard) removeLeftovers() {
+	found, err := filepath.Glob(filepath.Join(g.dir, "."+g.key.Name+".*"+temporarySuffix))
+	if err != nil {
+		return
+	}
+	for _, f := range found {
+		_ = os.Remove(f)
+	}
+}
+
+// MoveTo stores rec under to's name and deletes this connection. The tombstone
+// is durable before the new record is, so that an interrupted rename never
+// leaves two connections that would both use up one refresh token.
+func (g *guard) MoveTo(ctx context.Context, to connection.Guard, rec *connection.Record) error {
+	dest, ok := to.(*guard)
+	if !ok || dest.key.Project != g.key.Project {
+		return errors.New("a connection can be moved within its store and project only")
+	}
+	if _, _, err := dest.store.ensureKey(ctx, dest.key); err != nil {
+		return err
+	}
+	if err := g.writeTombstone(tombstone{MovedTo: dest.key.Name}); err != nil {
+		return err
+	}
+	if err := dest.Commit(ctx, rec); err != nil {
+		return errors.Join(err, g.removeTombstone())
+	}
+	return g.Delete(ctx)
+}
+
+// Prepare proves that a record can be stored.
+func (s *Store) Prepare(ctx context.Context, key connection.Key) (undo func(), err error) {
+	g, err := s.Lock(ctx, key, 10*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	defer g.Unlock()
+	locked := g.(*guard)
+	if t, err := locked.tombstone(); err != nil {
+		return nil, err
+	} else if t != nil && s.meta.Kind == KindKeychain {
+		if _, err := s.Header(key); errors.Is(err, connection.ErrNotStored) {
+			if err := locked.sweep(ctx); err != nil {
+				return nil, err
+			}
+		}
+	}
+	_, made, err := s.ensureKey(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	probe := filepath.Join(locked.dir, "."+key.Name+".probe"+temporarySuffix)
+	if err := proveWritable(probe, locked.dir); err != nil {
+		if made {
+			_ = s.opt.Keychain.Delete(ctx, s.service(), keyItem(key))
+		}
+		return nil, writeError("prove that the store can be written", err)
+	}
+	return func() { s.undoPrepare(key, made) }, nil
+}
+
+// undoPrepare removes the key that Prepare made, unless somebody has stored a
+// record with it since.
+func (s *Store) undoPrepare(key connection.Key, made bool) {
+	if !made {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	g, err := s.Lock(ctx, key, time.Second)
+	if err != nil {
+		return
+	}
+	defer g.Unlock()
+	if _, err := s.Header(key); !errors.Is(err, connection.ErrNotStored) || s.Pending(key) {
+		return
+	}
+	_ = s.opt.Keychain.Delete(ctx, s.service(), keyItem(key))
+}
+
+func proveWritable(probe, dir string) error {
+	f, err := createFile(probe)
+	if err != nil {
+		return err
+	}
+	err = reserve(f, journalBlock+journalReserve)
+	if err == nil {
+		err = f.Sync()
+	}
+	err = errors.Join(err, f.Close(), os.Remove(probe))
+	if err != nil {
+		return err
+	}
+	return syncDir(dir)
+}

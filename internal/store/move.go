@@ -1,0 +1,279 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/apiauth/apiauth/internal/connection"
+)
+
+// Move copies the connections and the clients of a project into another store
+// and proves each copy by reading it back. The caller then records the new
+// store for the project, which is the moment when the move counts, and calls
+// finish, which removes the originals. Until finish or abort has run, the
+// originals stay locked, so that nobody refreshes behind the move's back.
+// Project scope: client registrations of the user stay where they are, and are
+// copied.
+//
+// When it fails, nothing has changed for the project.
+func Move(ctx context.Context, from, to *Store, project string, each func(name string)) (finish func(context.Context) error, abort func(), err error) {
+	if from.meta.ID == to.meta.ID {
+		return nil, nil, fmt.Errorf("move the connections: they are in the %s store already", to.meta.Kind)
+	}
+	names, err := from.Names(project)
+	if err != nil {
+		return nil, nil, err
+	}
+	var guards []connection.Guard
+	abort = func() {
+		for _, g := range guards {
+			g.Unlock()
+		}
+	}
+	defer func() {
+		if err != nil {
+			abort()
+		}
+	}()
+	for _, name := range names {
+		key := connection.Key{Project: project, Name: name}
+		g, err := from.Lock(ctx, key, 35*time.Second)
+		if err != nil {
+			return nil, nil, err
+		}
+		guards = append(guards, g)
+		if from.Pending(key) {
+			return nil, nil, fmt.Errorf("move %q: an interrupted refresh must be completed first", name)
+		}
+		if err := copyConnection(ctx, g, to, key); err != nil {
+			return nil, nil, fmt.Errorf("move %q: %w", name, err)
+		}
+		if each != nil {
+			each(name)
+		}
+	}
+	if err := copyClients(ctx, from, to, project); err != nil {
+		return nil, nil, err
+	}
+	finish = func(ctx context.Context) error {
+		defer abort()
+		var failed []error
+		for _, g := range guards {
+			failed = append(failed, g.Delete(ctx))
+		}
+		registrations, err := from.Registrations()
+		failed = append(failed, err)
+		for _, r := range registrations {
+			if r.Project == project {
+				failed = append(failed, from.RemoveClient(ctx, r.Provider, r.Project))
+			}
+		}
+		return errors.Join(failed...)
+	}
+	return finish, abort, nil
+}
+
+func copyConnection(ctx context.Context, g connection.Guard, to *Store, key connection.Key) error {
+	rec, err := g.Read(ctx)
+	if err != nil {
+		return err
+	}
+	if rec.HasRefresh && rec.Body.Refresh.IsZero() {
+		grant, err := g.Grant(ctx)
+		if err != nil {
+			return fmt.Errorf("read its refresh token: %w", err)
+		}
+		if grant.Generation < rec.GrantGeneration {
+			return fmt.Errorf("read its refresh token: %w", connection.ErrNotStored)
+		}
+		rec.Body.Refresh, rec.GrantGeneration = grant.Refresh, grant.Generation
+	}
+	dest, err := to.Lock(ctx, key, 10*time.Second)
+	if err != nil {
+		return err
+	}
+	defer dest.Unlock()
+	// The copy keeps its body's refresh token: the keychain of a keychain store
+	// catches up at the next refresh that brings another one.
+	next := *rec
+	generation, _ := dest.Next(ctx)
+	next.Generation = max(generation, rec.Generation+1)
+	next.Keychain, next.KeychainRun = connection.KeychainNone, ""
+	if to.meta.Kind == KindKeychain && next.HasRefresh {
+		grant := connection.Grant{Generation: next.GrantGeneration, Refresh: next.Body.Refresh}
+		switch {
+		case !dest.FitsGrant(grant):
+			next.Keychain = connection.KeychainTooLarge
+		default:
+			next.Keychain, next.KeychainRun = connection.KeychainPending, "move"
+		}
+	}
+	if err := dest.Commit(ctx, &next); err != nil {
+		return err
+	}
+	if next.Keychain == connection.KeychainPending {
+		if err := dest.SetGrant(ctx, connection.Grant{Generation: next.GrantGeneration, Refresh: next.Body.Refresh}); err != nil {
+			return err
+		}
+	}
+	back, err := dest.Read(ctx)
+	if err != nil {
+		return fmt.Errorf("read the copy back: %w", err)
+	}
+	if !back.Body.Access.Equal(rec.Body.Access) || !back.Body.Refresh.Equal(rec.Body.Refresh) {
+		return fmt.Errorf("read the copy back: %w", connection.ErrCorrupt)
+	}
+	return nil
+}
+
+// copyClients copies the project's own registrations and those of the user that
+// the new store does not have.
+func copyClients(ctx context.Context, from, to *Store, project string) error {
+	registrations, err := from.Registrations()
+	if err != nil {
+		return err
+	}
+	for _, r := range registrations {
+		if r.Project != project && r.Project != "" {
+			continue
+		}
+		if r.Project == "" {
+			if _, err := to.Registration(r.Provider, ""); err == nil {
+				continue
+			}
+		}
+		secret, err := from.ClientSecret(ctx, &r)
+		if err != nil {
+			return err
+		}
+		if err := to.SetClient(ctx, r, secret); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Sweep removes keychain items of connections that were disconnected while the
+// keychain could not be reached, and returns how many connections that were.
+func (s *Store) Sweep(ctx context.Context) (int, error) {
+	found, err := filepath.Glob(filepath.Join(s.dir, "*", "*"+tombstoneSuffix))
+	if err != nil {
+		return 0, err
+	}
+	swept := 0
+	for _, path := range found {
+		key := connection.Key{
+			Project: filepath.Base(filepath.Dir(path)),
+			Name:    strings.TrimSuffix(filepath.Base(path), tombstoneSuffix),
+		}
+		if !validName(key.Project) || !validName(key.Name) {
+			continue
+		}
+		if err := s.sweepOne(ctx, key); err != nil {
+			return swept, err
+		}
+		swept++
+	}
+	return swept, nil
+}
+
+// Tombstones returns how many disconnected connections still have keychain
+// items.
+func (s *Store) Tombstones() int {
+	found, err := filepath.Glob(filepath.Join(s.dir, "*", "*"+tombstoneSuffix))
+	if err != nil {
+		return 0
+	}
+	return len(found)
+}
+
+func (s *Store) sweepOne(ctx context.Context, key connection.Key) error {
+	g, err := s.Lock(ctx, key, time.Second)
+	if err != nil {
+		return err
+	}
+	defer g.Unlock()
+	locked := g.(*guard)
+	t, err := locked.tombstone()
+	if err != nil || t == nil {
+		return err
+	}
+	if _, err := locked.Read(ctx); !errors.Is(err, connection.ErrNotStored) {
+		return nil // it was connected again, or a rename was completed just now
+	}
+	if s.meta.Kind != KindKeychain {
+		return locked.removeTombstone()
+	}
+	return locked.sweep(ctx)
+}
+
+// Wipe removes every connection of a project, or of the whole store when
+// project is empty, with keychain items and clients. What could not be removed
+// is in the error; everything else is gone.
+func (s *Store) Wipe(ctx context.Context, project string, each func(key connection.Key)) error {
+	projects := []string{project}
+	if project == "" {
+		var err error
+		if projects, err = s.Projects(); err != nil {
+			return err
+		}
+	}
+	var failed []error
+	for _, p := range projects {
+		names, err := s.Names(p)
+		failed = append(failed, err)
+		for _, name := range names {
+			key := connection.Key{Project: p, Name: name}
+			g, err := s.Lock(ctx, key, 5*time.Second)
+			if err != nil {
+				failed = append(failed, err)
+				continue
+			}
+			if err := g.Delete(ctx); err != nil {
+				failed = append(failed, fmt.Errorf("remove %q: %w", name, err))
+			} else if each != nil {
+				each(key)
+			}
+			g.Unlock()
+		}
+	}
+	registrations, err := s.Registrations()
+	failed = append(failed, err)
+	for _, r := range registrations {
+		if project == "" || r.Project == project {
+			failed = append(failed, s.RemoveClient(ctx, r.Provider, r.Project))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// LoginLock keeps two logins of one connection from opening two browser tabs.
+// It is not the connection's lock: tokens are served and refreshed meanwhile.
+// waited reports that another login was under way.
+func (s *Store) LoginLock(ctx context.Context, key connection.Key, onWait func()) (release func(), waited bool, err error) {
+	dir, err := s.projectDir(key)
+	if err != nil {
+		return nil, false, err
+	}
+	if err := makeDir(dir); err != nil {
+		return nil, false, writeError("make the folder of the project", err)
+	}
+	path := filepath.Join(dir, key.Name+".login"+lockSuffix)
+	lock, err := takeLock(ctx, path, 0)
+	var held *heldError
+	if errors.As(err, &held) {
+		waited = true
+		if onWait != nil {
+			onWait()
+		}
+		lock, err = takeLock(ctx, path, 10*time.Minute)
+	}
+	if err != nil {
+		return nil, waited, err
+	}
+	return lock.release, waited, nil
+}
