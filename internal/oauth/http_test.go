@@ -328,6 +328,7 @@ func TestPostTokenRefused(t *testing.T) {
 		{"no method", TokenRequest{Endpoint: "https://issuer.example/", Client: Client{ID: "id"}, Form: form}},
 		{"basic without secret", TokenRequest{Endpoint: "https://issuer.example/", Client: Client{ID: "id", Method: AuthBasic}, Form: form}},
 		{"post without secret", TokenRequest{Endpoint: "https://issuer.example/", Client: Client{ID: "id", Method: AuthPost}, Form: form}},
+		{"secret as user name without secret", TokenRequest{Endpoint: "https://issuer.example/", Client: Client{ID: "id", Method: AuthSecretAsUsername}, Form: form}},
 		{"none without id", TokenRequest{Endpoint: "https://issuer.example/", Client: Client{Method: AuthNone}, Form: form}},
 		{"client_id twice", TokenRequest{Endpoint: "https://issuer.example/", Client: Client{ID: "id", Method: AuthNone}, Form: form.With(map[string]string{"client_id": "x"})}},
 		{"grant_type twice", TokenRequest{Endpoint: "https://issuer.example/", Client: good, Form: form.With(map[string]string{"grant_type": "x"})}},
@@ -373,6 +374,7 @@ func TestPostTokenWire(t *testing.T) {
 		{AuthPost, "", "grant_type=authorization_code&code=c%2Fd&redirect_uri=http%3A%2F%2F127.0.0.1%3A1%2Fcb&code_verifier=ver&audience=a+b&client_id=i+d%2F1&client_secret=s%3A%26%25%C3%A4"},
 		// RFC 6749 section 2.3.1: id and secret are form-encoded first.
 		{AuthBasic, basic("i+d%2F1", "s%3A%26%25%C3%A4"), "grant_type=authorization_code&code=c%2Fd&redirect_uri=http%3A%2F%2F127.0.0.1%3A1%2Fcb&code_verifier=ver&audience=a+b"},
+		{AuthSecretAsUsername, basic("s:&%ä", ""), "grant_type=authorization_code&code=c%2Fd&redirect_uri=http%3A%2F%2F127.0.0.1%3A1%2Fcb&code_verifier=ver&audience=a+b"},
 	} {
 		a, err := h.PostToken(t.Context(), TokenRequest{
 			Endpoint:              srv.URL + "/token?tenant=1",
@@ -450,7 +452,7 @@ func readRequest(c net.Conn) {
 func TestTimeouts(t *testing.T) {
 	drip := func(c net.Conn, s string) {
 		for {
-			time.Sleep(time.Second) // the bubble's clock
+			<-time.After(time.Second) // by the bubble's clock
 			if _, err := io.WriteString(c, s); err != nil {
 				return
 			}

@@ -18,6 +18,9 @@ const (
 	AuthNone  = "none"
 	AuthBasic = "client_secret_basic"
 	AuthPost  = "client_secret_post"
+	// AuthSecretAsUsername is HTTP Basic with the secret as the user name and
+	// no password; the id is not sent (Stripe Apps).
+	AuthSecretAsUsername = "secret_as_username"
 )
 
 // Client is a client registration as a token request needs it.

@@ -136,6 +136,11 @@ func (r TokenRequest) encode() (body []byte, header http.Header, err error) {
 			return nil, nil, refusef("authenticate the client: %s needs an id and a secret", c.Method)
 		}
 		header.Set("Authorization", basic(url.QueryEscape(c.ID), url.QueryEscape(c.Secret.Reveal())))
+	case AuthSecretAsUsername:
+		if c.Secret.IsZero() {
+			return nil, nil, refusef("authenticate the client: %s needs a secret", c.Method)
+		}
+		header.Set("Authorization", basic(c.Secret.Reveal(), ""))
 	default:
 		return nil, nil, refusef("authenticate the client: the method %q is not known", Clean(c.Method))
 	}
