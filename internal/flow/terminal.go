@@ -95,7 +95,10 @@ type lineEditor struct {
 // it belongs to nothing that was asked for.
 func (e *lineEditor) feed(b []byte) (done bool, err error) {
 	for _, c := range b {
-		if e.inEsc {
+		if e.inEsc && len(e.escape) == 0 && c < 0x20 {
+			e.inEsc = false // the Escape key alone, and now another one
+		}
+		if e.inEsc && c != 0x03 {
 			if e.sequence(c) {
 				return true, nil
 			}
@@ -139,8 +142,8 @@ func (e *lineEditor) feed(b []byte) (done bool, err error) {
 // sequence takes one byte of an escape sequence and reports whether it ended the
 // line: a paste that ends with a line break does.
 func (e *lineEditor) sequence(c byte) bool {
-	if c == 0x1b || c == 0x03 {
-		e.escape, e.inEsc = e.escape[:0], c == 0x1b
+	if c == 0x1b {
+		e.escape = e.escape[:0]
 		return false
 	}
 	e.escape = append(e.escape, c)
