@@ -1,20 +1,226 @@
 package providers_test
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/apiauth/apiauth/internal/providers"
+	"github.com/apiauth/apiauth/internal/strictyaml"
 )
 
+// TestCatalogue walks over every built-in entry.
 func TestCatalogue(t *testing.T) {
 	c := providers.Open("")
 	list, err := c.List()
 	if err != nil {
 		t.Fatal(err)
 	}
+	ids, err := c.IDs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(ids) != len(list) {
+		t.Errorf("%d ids, %d definitions", len(ids), len(list))
+	}
+	for _, want := range []string{"box", "contentful", "github", "gitlab", "google", "mapbox", "microsoft", "salesforce", "spotify", "stripe", "stripe-app"} {
+		if !slices.Contains(ids, want) {
+			t.Errorf("there is no entry %s", want)
+		}
+	}
+	for i, d := range list {
+		t.Run(d.ID, func(t *testing.T) {
+			if d.ID != ids[i] || d.Origin != providers.BuiltIn || d.Path != "" || d.ReplacesEntry {
+				t.Errorf("definition %s, id %s, origin %s, path %s", d.ID, ids[i], d.Origin, d.Path)
+			}
+			for _, finding := range providers.Lint(d.Provider) {
+				t.Error(finding)
+			}
+			pins, err := d.Pin(providers.PinOptions{ClientID: "client", HasSecret: true})
+			if err != nil {
+				t.Fatalf("it cannot be pinned with its defaults: %v", err)
+			}
+			for _, url := range []string{pins.AuthorizationEndpoint, pins.TokenEndpoint, pins.DeviceAuthorizationEndpoint, pins.RevocationEndpoint,
+				pins.IntrospectionEndpoint, pins.UserinfoEndpoint, pins.RefreshEndpoint} {
+				if url != "" && !strings.HasPrefix(url, "https://") {
+					t.Errorf("the endpoint %s is not https", url)
+				}
+			}
+			if pins.Declared == nil {
+				for _, host := range pins.APIHosts {
+					if !pins.AllowsHost(host) {
+						t.Errorf("the host %s is not in normal form", host)
+					}
+				}
+			}
+			if digest, err := c.Digest(d.ID); err != nil || digest != d.Digest || len(digest) != 64 {
+				t.Errorf("digest %s, %v, want %s", digest, err, d.Digest)
+			}
+			if len(d.Name) > 24 || len(d.Description) > 80 {
+				t.Error("the name or the description does not fit a line")
+			}
+			for _, scope := range d.Scopes.Catalog {
+				if len(scope.Title) > 24 || len(scope.Description) > 70 {
+					t.Errorf("the words of %s do not fit a line", scope.Name)
+				}
+			}
+		})
+	}
+}
+
+// TestCatalogueHosts: an endpoint belongs to the hosts that a person expects of
+// the provider, so that a slip or a hostile change of an entry is seen here.
+func TestCatalogueHosts(t *testing.T) {
+	domains := map[string][]string{
+		"box":                {"box.com"},
+		"contentful":         {"contentful.com"},
+		"github":             {"github.com"},
+		"github-app":         {"github.com"},
+		"gitlab":             {"gitlab.com"},
+		"google":             {"google.com", "googleapis.com"},
+		"mapbox":             {"mapbox.com"},
+		"microsoft":          {"microsoftonline.com", "microsoft.com"},
+		"salesforce":         {"salesforce.com"},
+		"salesforce-sandbox": {"salesforce.com"},
+		"spotify":            {"spotify.com"},
+		"stripe":             {"stripe.com"},
+		"stripe-app":         {"stripe.com"},
+	}
+	list, err := providers.Open("").List()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, d := range list {
-		for _, f := range providers.Lint(d.Provider) {
-			t.Errorf("%s: %s", d.ID, f)
+		pins := pin(t, d, providers.PinOptions{})
+		hosts := slices.Clone(pins.APIHosts)
+		for _, url := range []string{pins.AuthorizationEndpoint, pins.TokenEndpoint, pins.DeviceAuthorizationEndpoint, pins.RevocationEndpoint, pins.IntrospectionEndpoint, pins.UserinfoEndpoint} {
+			if url == "" {
+				continue
+			}
+			host, err := providers.URLHost(url)
+			if err != nil {
+				t.Errorf("%s: %v", d.ID, err)
+			}
+			hosts = append(hosts, host)
+		}
+		for _, host := range hosts {
+			if !slices.ContainsFunc(domains[d.ID], func(domain string) bool { return host == domain || strings.HasSuffix(host, "."+domain) }) {
+				t.Errorf("%s: the host %s is not one of %v", d.ID, host, domains[d.ID])
+			}
+		}
+	}
+}
+
+func write(t *testing.T, dir, name, text string) string {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestUserDefinitions(t *testing.T) {
+	dir := t.TempDir()
+	c := providers.Open(dir)
+	path := write(t, dir, "acme.yaml", minimal)
+	write(t, dir, "notes.txt", "no definition")
+	write(t, dir, "Bad Name.yaml", "no definition")
+	d, err := c.Get("acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.Origin != providers.User || d.Path != path || d.ReplacesEntry {
+		t.Errorf("origin %s, path %s, replaces %v", d.Origin, d.Path, d.ReplacesEntry)
+	}
+	if digest, err := c.Digest("acme"); err != nil || digest != d.Digest {
+		t.Errorf("digest %s, %v", digest, err)
+	}
+	ids, err := c.IDs()
+	if err != nil || !slices.Contains(ids, "acme") || !slices.Contains(ids, "spotify") || slices.Contains(ids, "Bad Name") || !slices.IsSorted(ids) {
+		t.Errorf("ids %v, %v", ids, err)
+	}
+}
+
+func TestUserDefinitionReplaces(t *testing.T) {
+	dir := t.TempDir()
+	c := providers.Open(dir)
+	builtIn, err := c.Digest("spotify")
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := strings.Replace(minimal, "id: acme", "id: spotify", 1)
+	path := write(t, dir, "spotify.yaml", own)
+	var shadow *providers.ShadowError
+	if _, err := c.Get("spotify"); !errors.As(err, &shadow) || shadow.Path != path || !strings.Contains(err.Error(), "provider add --replace") {
+		t.Errorf("got %v, want a *ShadowError with the remedy", err)
+	}
+	write(t, dir, "spotify.yaml", own+"replaces: true\n")
+	d, err := c.Get("spotify")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !d.ReplacesEntry || d.TokenEndpoint != "https://auth.acme.example/token" || d.Digest == builtIn {
+		t.Errorf("replaces %v, endpoint %s", d.ReplacesEntry, d.TokenEndpoint)
+	}
+	if ids, err := c.IDs(); err != nil || slices.Index(ids, "spotify") < 0 || len(ids) != len(slices.Compact(slices.Clone(ids))) {
+		t.Errorf("ids %v, %v", ids, err)
+	}
+}
+
+func TestUserDefinitionFaults(t *testing.T) {
+	dir := t.TempDir()
+	c := providers.Open(dir)
+
+	path := write(t, dir, "other.yaml", minimal)
+	_, err := c.Get("other")
+	var fault *strictyaml.Error
+	if !errors.As(err, &fault) || fault.File != path || !strings.Contains(fault.Msg, "the file is named other.yaml") {
+		t.Errorf("another id than the file's name: %v", err)
+	}
+	write(t, dir, "large.yaml", strings.Repeat("#\n", 200<<10))
+	if _, err := c.Get("large"); !errors.As(err, &fault) || !strings.Contains(fault.Msg, "larger than 256 KiB") {
+		t.Errorf("a large file: %v", err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "folder.yaml"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Get("folder"); err == nil || !strings.Contains(err.Error(), "is not a regular file") {
+		t.Errorf("a folder: %v", err)
+	}
+	good := write(t, dir, "acme.yaml", minimal)
+	if err := os.Chmod(good, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(good); err == nil && info.Mode().Perm()&0o002 != 0 && os.PathSeparator == '/' {
+		if _, err := c.Get("acme"); err == nil || !strings.Contains(err.Error(), "can be written by everybody") {
+			t.Errorf("a file that everybody may write: %v", err)
+		}
+	}
+	// One bad file does not hide the good ones.
+	list, err := c.List()
+	if err == nil || !slices.ContainsFunc(list, func(d *providers.Definition) bool { return d.ID == "spotify" }) {
+		t.Errorf("%d definitions, %v", len(list), err)
+	}
+}
+
+func TestUnknownProvider(t *testing.T) {
+	c := providers.Open(filepath.Join(t.TempDir(), "missing"))
+	tests := []struct{ id, suggestion string }{
+		{"spotfy", "spotify"}, {"GitHub", "github"}, {"gitlab.com", ""}, {"", ""}, {"../../etc/passwd", ""}, {"spotify.yaml", ""}, {"a/b", ""}, {"nul\x00", ""},
+	}
+	for _, test := range tests {
+		for _, get := range []func(string) error{
+			func(id string) error { _, err := c.Get(id); return err },
+			func(id string) error { _, err := c.Digest(id); return err },
+		} {
+			var unknown *providers.UnknownError
+			if err := get(test.id); !errors.As(err, &unknown) || unknown.ID != test.id || test.suggestion != "" && unknown.Suggestion != test.suggestion {
+				t.Errorf("%q: got %v, want an *UnknownError suggesting %q", test.id, err, test.suggestion)
+			}
 		}
 	}
 }

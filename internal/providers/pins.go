@@ -361,9 +361,13 @@ func (p *Pins) BindAPI(kept map[string]string) error {
 	d := *p.Declared
 	values := make(map[string]string, len(kept))
 	for name, value := range kept {
-		if isVariableName(name) {
-			values[name] = strings.TrimSuffix(value, "/")
+		if !isVariableName(name) {
+			continue
 		}
+		if strings.Contains(value, "://") {
+			value = strings.TrimSuffix(value, "/")
+		}
+		values[name] = value
 	}
 	declared := make([]string, 0, len(d.APIHosts))
 	var hosts []string

@@ -1,0 +1,466 @@
+package providers_test
+
+import (
+	"encoding/json"
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/apiauth/apiauth/internal/providers"
+)
+
+func define(t *testing.T, text string) *providers.Definition {
+	t.Helper()
+	return &providers.Definition{Provider: parseUser(t, text), Origin: providers.User}
+}
+
+func entry(t *testing.T, id string) *providers.Definition {
+	t.Helper()
+	d, err := providers.Open("").Get(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func pin(t *testing.T, d *providers.Definition, o providers.PinOptions) providers.Pins {
+	t.Helper()
+	pins, err := d.Pin(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pins
+}
+
+func TestPinDefaults(t *testing.T) {
+	pins := pin(t, define(t, minimal), providers.PinOptions{ClientID: "id"})
+	want := providers.Pins{
+		Provider:              "acme",
+		AuthorizationEndpoint: "https://auth.acme.example/authorize",
+		TokenEndpoint:         "https://auth.acme.example/token",
+		PKCE:                  "S256",
+		AuthMethod:            "none",
+		ClientID:              "id",
+		RedirectURI:           "http://127.0.0.1:*/callback/acme",
+		APIBase:               "https://api.acme.example/v1",
+		APIHosts:              []string{"api.acme.example"},
+		APIAuth:               providers.APIAuthPin{In: "header", Name: "Authorization", Prefix: "Bearer "},
+		Token:                 providers.TokenPin{RequestScopeSeparator: " ", Rotates: "sometimes"},
+		Identity:              providers.IdentityPin{From: "userinfo"},
+		Revocation:            providers.RevocationPin{Style: "none"},
+	}
+	if !reflect.DeepEqual(pins, want) {
+		t.Errorf("got  %+v\nwant %+v", pins, want)
+	}
+}
+
+func TestPinAuthMethod(t *testing.T) {
+	tests := []struct {
+		id, flow string
+		secret   bool
+		want     string
+	}{
+		{"github", "browser", true, providers.AuthPost},
+		{"github", "browser", false, providers.AuthPost}, // needs one: the caller says so
+		{"github", "device", true, providers.AuthNone},
+		{"github", "device", false, providers.AuthNone},
+		{"spotify", "", false, providers.AuthNone},
+		{"spotify", "browser", true, providers.AuthBasic},
+		{"spotify", "paste", false, providers.AuthNone},
+		{"spotify", "client-credentials", true, providers.AuthBasic},
+		{"spotify", "client-credentials", false, providers.AuthBasic},
+		{"microsoft", "browser", false, providers.AuthNone},
+		{"microsoft", "device", true, providers.AuthNone},
+		{"stripe-app", "browser", true, providers.AuthSecretUser},
+		{"mapbox", "", false, providers.AuthNone},
+	}
+	for _, test := range tests {
+		pins := pin(t, entry(t, test.id), providers.PinOptions{Flow: test.flow, HasSecret: test.secret})
+		if pins.AuthMethod != test.want {
+			t.Errorf("%s %s secret=%v: %s, want %s", test.id, test.flow, test.secret, pins.AuthMethod, test.want)
+		}
+	}
+}
+
+func TestPinFacts(t *testing.T) {
+	github := pin(t, entry(t, "github"), providers.PinOptions{ClientID: "Iv1.abc"})
+	if !github.Token.NeverExpires || github.Token.ExpiresIn != 0 {
+		t.Error("a GitHub token without expires_in does not expire")
+	}
+	if got, want := github.Revocation.Page, "https://github.com/settings/connections/applications/Iv1.abc"; got != want {
+		t.Errorf("page %s, want %s", got, want)
+	}
+	spotify := pin(t, entry(t, "spotify"), providers.PinOptions{RedirectURI: "http://127.0.0.1:9000/mine"})
+	if spotify.Token.ExpiresIn != 3600 || spotify.Token.GrantLifetime != 4380*3600 {
+		t.Errorf("lifetimes %+v", spotify.Token)
+	}
+	if spotify.RedirectURI != "http://127.0.0.1:9000/mine" {
+		t.Errorf("redirect %s", spotify.RedirectURI)
+	}
+	if _, err := entry(t, "spotify").Pin(providers.PinOptions{RedirectURI: "http://evil.example:80/x"}); err == nil {
+		t.Error("a redirect to another machine over http was accepted")
+	}
+	mapbox := pin(t, entry(t, "mapbox"), providers.PinOptions{})
+	if want := (providers.APIAuthPin{In: "query", Name: "access_token"}); mapbox.APIAuth != want || mapbox.RedirectURI != "" {
+		t.Errorf("mapbox %+v, redirect %q", mapbox.APIAuth, mapbox.RedirectURI)
+	}
+	discovered := &providers.Definition{Provider: parseUser(t, minimal+"issuer: https://auth.acme.example\n"), Origin: providers.Discovered}
+	if got := pin(t, discovered, providers.PinOptions{}).Provider; got != "https://auth.acme.example" {
+		t.Errorf("a discovered provider is pinned as %s", got)
+	}
+}
+
+func TestPinVariables(t *testing.T) {
+	gitlab := entry(t, "gitlab")
+	if got := pin(t, gitlab, providers.PinOptions{}).TokenEndpoint; got != "https://gitlab.com/oauth/token" {
+		t.Errorf("default host: %s", got)
+	}
+	own := pin(t, gitlab, providers.PinOptions{Variables: map[string]string{"host": "https://Git.Corp.Example:8443/"}})
+	if own.TokenEndpoint != "https://git.corp.example:8443/oauth/token" || own.APIBase != "https://git.corp.example:8443/api/v4" ||
+		!reflect.DeepEqual(own.APIHosts, []string{"git.corp.example:8443"}) || !reflect.DeepEqual(own.GitHosts, []string{"git.corp.example:8443"}) {
+		t.Errorf("own host: %+v", own)
+	}
+	tests := []struct{ id, name, value, want string }{
+		{"gitlab", "host", "gitlab.com@evil.example", "is not a host"},
+		{"gitlab", "host", "gitlab.com/evil", "is not a host"},
+		{"gitlab", "host", "http://gitlab.com", "is not a host"},
+		{"gitlab", "host", "gitlab.com#", "is not a host"},
+		{"gitlab", "hots", "gitlab.com", `has no variable "hots"; it has host`},
+		{"spotify", "host", "x", `has no variable "host"`},
+		{"microsoft", "tenant", "../x", "microsoft: tenant"},
+		{"microsoft", "tenant", "a/b", "microsoft: tenant"},
+		{"microsoft", "tenant", "a?b", "microsoft: tenant"},
+		{"microsoft", "tenant", "{x}", "microsoft: tenant"},
+		{"salesforce", "domain", "evil.example", "does not match"},
+		{"salesforce", "domain", "login.salesforce.com.evil.example", "does not match"},
+		{"salesforce", "domain", "my.salesforce.com", "does not match"},
+		{"salesforce", "domain", "a.b.my.salesforce.com", "does not match"},
+		{"salesforce", "instance_url", "https://x.my.salesforce.com", `has no variable "instance_url"`},
+	}
+	for _, test := range tests {
+		_, err := entry(t, test.id).Pin(providers.PinOptions{Variables: map[string]string{test.name: test.value}})
+		if err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s %s=%s: got %v, want %q", test.id, test.name, test.value, err, test.want)
+		}
+	}
+	for _, domain := range []string{"login.salesforce.com", "test.salesforce.com", "acme.my.salesforce.com", "acme--dev.sandbox.my.salesforce.com"} {
+		pins := pin(t, entry(t, "salesforce"), providers.PinOptions{Variables: map[string]string{"domain": domain}})
+		if pins.TokenEndpoint != "https://"+domain+"/services/oauth2/token" {
+			t.Errorf("%s: %s", domain, pins.TokenEndpoint)
+		}
+	}
+}
+
+func TestPinMissingVariable(t *testing.T) {
+	d := define(t, strings.Replace(minimal, "https://auth.acme.example/token", `"https://auth.acme.example/{tenant}/token"`, 1)+"variables: [{name: tenant, title: Tenant}]\n")
+	_, err := d.Pin(providers.PinOptions{})
+	var missing *providers.MissingVariableError
+	if !errors.As(err, &missing) || missing.Variable.Name != "tenant" || missing.Variable.Title != "Tenant" {
+		t.Fatalf("got %v, want a *MissingVariableError for tenant", err)
+	}
+	if pins := pin(t, d, providers.PinOptions{Variables: map[string]string{"tenant": "one"}}); pins.TokenEndpoint != "https://auth.acme.example/one/token" {
+		t.Errorf("endpoint %s", pins.TokenEndpoint)
+	}
+}
+
+// TestPinStaysInDomain: a whole host without host: true may only become a host
+// in the registrable domain of its default, whatever the pattern allows.
+func TestPinStaysInDomain(t *testing.T) {
+	d := define(t, strings.Replace(minimal, "https://auth.acme.example/token", `"https://{domain}/token"`, 1)+
+		"variables: [{name: domain, default: login.acme.example}]\n")
+	for value, ok := range map[string]bool{
+		"eu.acme.example": true, "acme.example": true, "evil.example": false, "acme.example.evil.example": false, "xacme.example": false,
+		"127.0.0.1": false, "localhost": false, "example": false,
+	} {
+		_, err := d.Pin(providers.PinOptions{Variables: map[string]string{"domain": value}})
+		if (err == nil) != ok {
+			t.Errorf("%s: %v", value, err)
+		}
+	}
+}
+
+func TestBindAPI(t *testing.T) {
+	fresh := func() providers.Pins {
+		return pin(t, entry(t, "salesforce"), providers.PinOptions{ClientID: "id"})
+	}
+	tests := []struct {
+		instance string
+		host     string // expected; "" means refused
+	}{
+		{"https://acme.my.salesforce.com", "acme.my.salesforce.com"},
+		{"https://acme.my.salesforce.com/", "acme.my.salesforce.com"},
+		{"https://ACME.my.Salesforce.com", "acme.my.salesforce.com"},
+		{"https://acme.my.salesforce.com.", "acme.my.salesforce.com"},
+		{"https://acme.my.salesforce.com:443", "acme.my.salesforce.com"},
+		{"https://acme--dev.sandbox.my.salesforce.com", "acme--dev.sandbox.my.salesforce.com"},
+		{"https://my.salesforce.com", ""},
+		{"https://.my.salesforce.com", ""},
+		{"https://acme.my.salesforce.com:8443", ""},
+		{"https://acme.my.salesforce.com.evil.example", ""},
+		{"https://evilmy.salesforce.com", ""},
+		{"https://evil.example", ""},
+		{"https://evil.example/.my.salesforce.com", ""},
+		{"https://evil.example?.my.salesforce.com", ""},
+		{"https://evil.example#.my.salesforce.com", ""},
+		{"https://evil.example\\.my.salesforce.com", ""},
+		{"https://acme.my.salesforce.com@evil.example", ""},
+		{"https://user:pw@acme.my.salesforce.com", ""},
+		{"https://acme.my.salesforce.com/services", ""},
+		{"http://acme.my.salesforce.com", ""},
+		{"//acme.my.salesforce.com", ""},
+		{"acme.my.salesforce.com", ""},
+		{"javascript://acme.my.salesforce.com", ""},
+		{"https://аcme.my.salesforce.com", ""}, // a Cyrillic letter
+		{"https://acme.my.salesforce。com", ""}, // an ideographic full stop
+		{"https://acme%2emy.salesforce.com", ""},
+		{"https://ac me.my.salesforce.com", ""},
+		{"https://acme.my.salesforce.com\n", ""},
+		{"https://[::1].my.salesforce.com", ""},
+		{"https://a..my.salesforce.com", ""},
+		{"https://-a.my.salesforce.com", ""},
+		{"https://{domain}.my.salesforce.com", ""},
+		{"", ""},
+	}
+	for _, test := range tests {
+		pins := fresh()
+		before := mustJSON(t, pins)
+		err := pins.BindAPI(map[string]string{"instance_url": test.instance})
+		if test.host == "" {
+			if err == nil {
+				t.Errorf("%q was accepted as %v", test.instance, pins.APIHosts)
+			}
+			if mustJSON(t, pins) != before {
+				t.Errorf("%q: the pins changed in spite of the error", test.instance)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%q: %v", test.instance, err)
+			continue
+		}
+		if !reflect.DeepEqual(pins.APIHosts, []string{test.host}) || !pins.AllowsHost(test.host) {
+			t.Errorf("%q: hosts %v, want %s", test.instance, pins.APIHosts, test.host)
+		}
+		if pins.AllowsHost("other.my.salesforce.com") || pins.AllowsHost("my.salesforce.com") || pins.AllowsHost(".my.salesforce.com") {
+			t.Errorf("%q: another tenant's host is allowed", test.instance)
+		}
+	}
+}
+
+func TestBindAPIAgain(t *testing.T) {
+	pins := pin(t, entry(t, "salesforce"), providers.PinOptions{ClientID: "id"})
+	unbound := pins
+	kept := map[string]string{"instance_url": "https://acme.my.salesforce.com", "other": "ignored"}
+	if err := pins.BindAPI(kept); err != nil {
+		t.Fatal(err)
+	}
+	once := mustJSON(t, pins)
+	if err := pins.BindAPI(kept); err != nil || mustJSON(t, pins) != once {
+		t.Errorf("binding twice is not the same as once: %v", err)
+	}
+	// The attacker has a tenant too: a later answer does not move the API.
+	var moved *providers.MovedError
+	err := pins.BindAPI(map[string]string{"instance_url": "https://evil.my.salesforce.com"})
+	if !errors.As(err, &moved) || mustJSON(t, pins) != once {
+		t.Errorf("got %v, want a *MovedError and unchanged pins", err)
+	}
+	var missing *providers.MissingVariableError
+	if err := unbound.BindAPI(nil); !errors.As(err, &missing) || missing.Variable.Name != "instance_url" {
+		t.Errorf("got %v, want a *MissingVariableError", err)
+	}
+	// Stored and read back, everything still holds.
+	var again providers.Pins
+	if err := json.Unmarshal([]byte(once), &again); err != nil {
+		t.Fatal(err)
+	}
+	if err := again.BindAPI(kept); err != nil || mustJSON(t, again) != once {
+		t.Errorf("after storing: %v", err)
+	}
+	if changes := again.Changes(unbound); changes != nil {
+		t.Errorf("bound and unbound pins of one definition differ: %v", changes)
+	}
+	plain := pin(t, entry(t, "spotify"), providers.PinOptions{})
+	before := mustJSON(t, plain)
+	if err := plain.BindAPI(kept); err != nil || mustJSON(t, plain) != before {
+		t.Errorf("a provider without kept fields: %v", err)
+	}
+}
+
+// TestBindAPISubdomain: a value from the callback that is a part of the host.
+func TestBindAPISubdomain(t *testing.T) {
+	d := define(t, `id: shop
+name: Shop
+authorization_endpoint: https://auth.shop.example/authorize
+token_endpoint: https://auth.shop.example/token
+userinfo_endpoint: "https://{store}.shops.example/me"
+token_endpoint_auth_method: none
+variables: [{name: store, from: callback}]
+api:
+  base_url: "https://{store}.shops.example/api"
+  hosts: [.shops.example, static.shop.example]
+`)
+	pins := pin(t, d, providers.PinOptions{})
+	if pins.AllowsHost("one.shops.example") {
+		t.Error("a host is allowed before it is bound")
+	}
+	if err := pins.BindAPI(map[string]string{"store": "one"}); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"static.shop.example", "one.shops.example"}; !reflect.DeepEqual(pins.APIHosts, want) {
+		t.Errorf("hosts %v, want %v", pins.APIHosts, want)
+	}
+	if pins.APIBase != "https://one.shops.example/api" || pins.UserinfoEndpoint != "https://one.shops.example/me" {
+		t.Errorf("base %s, userinfo %s", pins.APIBase, pins.UserinfoEndpoint)
+	}
+	for _, value := range []string{"evil.example/", "evil.example?", "a@b", "..", "", "{x}", "https://evil.example", "a\nb"} {
+		other := pin(t, d, providers.PinOptions{})
+		if err := other.BindAPI(map[string]string{"store": value}); err == nil {
+			t.Errorf("%q was accepted: %v", value, other.APIHosts)
+		}
+	}
+}
+
+func TestAllowsHost(t *testing.T) {
+	pins := providers.Pins{APIHosts: []string{"api.example.com", "files.example.com:8443", "[2001:db8::1]", "192.0.2.1", "xn--bcher-kva.example", "127.0.0.1:8080"}}
+	tests := []struct {
+		host string
+		want bool
+	}{
+		{"api.example.com", true},
+		{"API.EXAMPLE.COM", true},
+		{"api.example.com.", true},
+		{"API.EXAMPLE.COM.", true},
+		{"api.example.com:443", true},
+		{"api.example.com.:443", true},
+		{"files.example.com:8443", true},
+		{"[2001:db8::1]", true},
+		{"[2001:DB8:0:0::1]:443", true},
+		{"192.0.2.1:443", true},
+		{"XN--bcher-KVA.example", true},
+		{"127.0.0.1:8080", true},
+		{"", false},
+		{".", false},
+		{".api.example.com", false},
+		{"api.example.com..", false},
+		{"api..example.com", false},
+		{"example.com", false},
+		{"www.api.example.com", false},
+		{"api.example.com.evil.com", false},
+		{"apixexample.com", false},
+		{"apiexample.com", false},
+		{"evil-api.example.com", false},
+		{"api.example.com:80", false},
+		{"api.example.com:8443", false},
+		{"api.example.com:0443", false},
+		{"api.example.com:", false},
+		{"api.example.com:443:443", false},
+		{"api.example.com:+443", false},
+		{"api.example.com:99999", false},
+		{"files.example.com", false},
+		{"user@api.example.com", false},
+		{"api.example.com@evil.com", false},
+		{"evil.com#api.example.com", false},
+		{"evil.com/api.example.com", false},
+		{"evil.com\\api.example.com", false},
+		{"evil.com?api.example.com", false},
+		{"https://api.example.com", false},
+		{"api.example.com/", false},
+		{" api.example.com", false},
+		{"api.example.com ", false},
+		{"api.example.com\n", false},
+		{"api.example.com\x00", false},
+		{"api%2eexample.com", false},
+		{"api.examplе.com", false}, // a Cyrillic letter
+		{"ａpi.example.com", false}, // a full-width letter
+		{"api。example。com", false}, // ideographic full stops
+		{"bücher.example", false},
+		{"2001:db8::1", false},
+		{"[2001:db8::1", false},
+		{"[2001:db8::1]x", false},
+		{"[2001:db8::1%25eth0]", false},
+		{"[::ffff:192.0.2.1]", false},
+		{"[192.0.2.1]", false},
+		{"192.0.2.01", false},
+		{"0xc0.0.2.1", false},
+		{"3221225985", false},
+		{"192.0.513", false},
+		{"127.0.0.1", false},
+		{"localhost:8080", false},
+		{"*", false},
+		{"*.example.com", false},
+		{strings.Repeat("a.", 200) + "com", false},
+	}
+	for _, test := range tests {
+		if got := pins.AllowsHost(test.host); got != test.want {
+			t.Errorf("AllowsHost(%q) = %v, want %v", test.host, got, test.want)
+		}
+	}
+}
+
+func FuzzNormalHost(f *testing.F) {
+	for _, seed := range []string{"api.example.com", "API.example.com.:443", "[::1]:80", "127.0.0.1", "a@b", "xn--x", "1.2.3.4.5", "[::]:443", "a:b"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, host string) {
+		normal, err := providers.NormalHost(host)
+		if err != nil {
+			return
+		}
+		if again, err := providers.NormalHost(normal); err != nil || again != normal {
+			t.Errorf("%q is normal for %q but becomes %q, %v", normal, host, again, err)
+		}
+		if got, err := providers.URLHost("https://" + host + "/x"); err != nil || got != normal {
+			t.Errorf("net/url reads %q as %q, %v; want %q", host, got, err, normal)
+		}
+	})
+}
+
+func TestChanges(t *testing.T) {
+	const text = minimal + "revocation_endpoint: https://auth.acme.example/revoke\nclient_id: public\n"
+	base := pin(t, define(t, text), providers.PinOptions{})
+	tests := []struct{ name, old, new, field string }{
+		{"token endpoint", "https://auth.acme.example/token", "https://evil.example/token", "token_endpoint"},
+		{"authorization endpoint", "https://auth.acme.example/authorize", "https://evil.example/authorize", "authorization_endpoint"},
+		{"revocation endpoint", "https://auth.acme.example/revoke", "https://evil.example/revoke", "revocation_endpoint"},
+		{"auth method", "auth_method: none", "auth_method: client_secret_post", "token_endpoint_auth_method"},
+		{"client id", "client_id: public", "client_id: other", "client_id"},
+		{"hosts", "hosts: [api.acme.example]", "hosts: [api.acme.example, evil.example]", "api.hosts"},
+		{"suffix", "hosts: [api.acme.example]", "hosts: [api.acme.example, .evil.example]", "api.hosts"},
+		{"base", "https://api.acme.example/v1", "https://api.acme.example/v2", "api.base_url"},
+		{"api auth", "\n  hosts:", "\n  auth: {in: query, name: token}\n  hosts:", "api.auth"},
+		{"refresh endpoint", "name: Acme\n", "name: Acme\nrefresh_endpoint: https://evil.example/refresh\n", "refresh_endpoint"},
+		{"name", "name: Acme\n", "name: Acme Ltd\n", ""},
+		{"new introspection", "name: Acme\n", "name: Acme\nintrospection_endpoint: https://auth.acme.example/introspect\n", ""},
+		{"redirect", "name: Acme\n", "name: Acme\nredirect_uri: http://127.0.0.1:9/x\n", ""},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			changed := strings.Replace(text, test.old, test.new, 1)
+			if changed == text {
+				t.Fatal("the case changes nothing")
+			}
+			changes := base.Changes(pin(t, define(t, changed), providers.PinOptions{}))
+			switch {
+			case test.field == "" && changes != nil:
+				t.Errorf("got %v, want no change", changes)
+			case test.field != "" && (len(changes) != 1 || changes[0].Field != test.field || changes[0].Was == changes[0].Is):
+				t.Errorf("got %v, want a change of %s", changes, test.field)
+			}
+		})
+	}
+	// A definition's client id is noticed also when the caller pins with the old one.
+	again := pin(t, define(t, strings.Replace(text, "client_id: public", "client_id: other", 1)), providers.PinOptions{ClientID: base.ClientID})
+	if changes := base.Changes(again); len(changes) != 1 || changes[0].Field != "client_id" {
+		t.Errorf("got %v, want a change of client_id", changes)
+	}
+}
+
+func mustJSON(t *testing.T, v any) string {
+	t.Helper()
+	data, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
