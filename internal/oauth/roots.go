@@ -47,8 +47,9 @@ func (h *HTTP) roots(wantAll bool) (pool *x509.CertPool, all bool, err error) {
 }
 
 // bundle reads the first bundle file that there is, in the order of Go's
-// crypto/x509. It returns nil where the system has no such file or a folder of
-// certificates is set.
+// crypto/x509, or the one that SSL_CERT_FILE names. Go trusts it too, and
+// besides it the folders of SSL_CERT_DIR or of the system. It returns nil where
+// there is no such file.
 func bundle() *x509.CertPool {
 	var files []string
 	switch runtime.GOOS {
@@ -69,9 +70,6 @@ func bundle() *x509.CertPool {
 			"/etc/openssl/certs/ca-certificates.crt",
 		}
 	default:
-		return nil
-	}
-	if os.Getenv("SSL_CERT_DIR") != "" {
 		return nil
 	}
 	if f := os.Getenv("SSL_CERT_FILE"); f != "" {
