@@ -26,7 +26,7 @@ func Contentful(t testing.TB) *Fake {
 		}
 		return ""
 	}
-	_ = f.Register("https://apiauth.example/callback/contentful")
+	_ = f.Register("https://localhost/callback/contentful")
 
 	f.on("GET be.contentful.com/oauth/authorize", func(c *call) {
 		f.stats.Authorize++
@@ -136,7 +136,7 @@ userinfo_endpoint: %URL%/api.contentful.com/users/me
 token_endpoint_auth_method: client_secret_post
 pkce: none
 flows: [browser]
-redirect_uri: https://apiauth.example/callback/contentful
+redirect_uri: https://localhost/callback/contentful
 scopes:
   separator: " "
   default: [content_management_read]

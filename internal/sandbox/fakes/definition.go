@@ -12,7 +12,9 @@ import (
 // Rewrite turns the catalogue entry that the fake stands for into a user's
 // definition that leads to the fake: real origins become the fake's, the API
 // hosts its own, http on loopback is allowed, and the entry is marked as a
-// replacement. All else stays, so that the entry itself is what is tested.
+// replacement. All else stays, so that the entry itself is what is tested. The
+// entry's redirect URI is registered; that the provider's form refuses it is an
+// error.
 func (f *Fake) Rewrite(entry []byte) ([]byte, error) {
 	var doc yaml.Node
 	if err := yaml.Unmarshal(entry, &doc); err != nil {
@@ -24,7 +26,13 @@ func (f *Fake) Rewrite(entry []byte) ([]byte, error) {
 	root := doc.Content[0]
 	for i := 0; i+1 < len(root.Content); i += 2 {
 		key, value := root.Content[i].Value, root.Content[i+1]
-		if key == "sources" || key == "redirect_uri" || key == "register" {
+		switch key {
+		case "sources", "register":
+			continue
+		case "redirect_uri":
+			if err := f.Register(strings.Replace(value.Value, ":*", "", 1)); err != nil {
+				return nil, err
+			}
 			continue
 		}
 		f.rewriteStrings(value)
@@ -33,9 +41,8 @@ func (f *Fake) Rewrite(entry []byte) ([]byte, error) {
 		}
 	}
 	dropUnused(root)
-	for _, kv := range [][2]string{{"allow_insecure_loopback", "true"}, {"replaces", "true"}} {
-		setBool(root, kv[0])
-	}
+	setTrue(root, "allow_insecure_loopback")
+	setTrue(root, "replaces")
 	out, err := yaml.Marshal(&doc)
 	if err != nil {
 		return nil, fmt.Errorf("rewrite the entry %s: %w", f.ID, err)
@@ -74,7 +81,8 @@ func setKey(mapping *yaml.Node, key, item string) {
 	}
 }
 
-func setBool(mapping *yaml.Node, key string) {
+// setTrue sets a key to true, adding it if needed.
+func setTrue(mapping *yaml.Node, key string) {
 	for i := 0; i+1 < len(mapping.Content); i += 2 {
 		if mapping.Content[i].Value == key {
 			mapping.Content[i+1].Value = "true"
@@ -126,5 +134,9 @@ func dropUnused(root *yaml.Node) {
 // %CLIENT% the client id.
 func (f *Fake) define(text string) {
 	text = strings.NewReplacer("%URL%", f.URL, "%HOST%", f.Host(), "%CLIENT%", f.ClientID).Replace(text)
-	f.Definition = []byte("id: " + f.ID + "\n" + strings.TrimLeft(text, "\n") + "client_id: " + f.ClientID + "\nallow_insecure_loopback: true\n")
+	text = "id: " + f.ID + "\n" + strings.TrimLeft(text, "\n") + "client_id: " + f.ClientID + "\nallow_insecure_loopback: true\n"
+	if f.ID != "keycloak" {
+		text += "replaces: true\n"
+	}
+	f.Definition = []byte(text)
 }

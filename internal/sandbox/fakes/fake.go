@@ -444,7 +444,7 @@ func anyPort(registered, given string, hosts func(host string) bool) bool {
 	return reg.Scheme == u.Scheme && reg.Hostname() == u.Hostname() && reg.Path == u.Path && reg.RawQuery == u.RawQuery
 }
 
-// describeGrant splits a scope parameter at its separators.
+// splitScopes splits a scope parameter at its separators.
 func splitScopes(param, separators string) []string {
 	return slices.Compact(strings.FieldsFunc(param, func(r rune) bool { return strings.ContainsRune(separators, r) }))
 }

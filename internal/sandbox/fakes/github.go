@@ -96,6 +96,7 @@ func GitHub(t testing.TB) *Fake {
 			case !k.pkceOK(c.form.Get("code_verifier")):
 				refuse("bad_verification_code", "The code verifier is incorrect.")
 			default:
+				k.grant.pkce = false // the secret was needed, and is for each refresh
 				f.stats.Exchanges++
 				githubToken(c, k.grant)
 			}

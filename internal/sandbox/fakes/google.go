@@ -26,7 +26,14 @@ func Google(t testing.TB) *Fake {
 	f := newFake(t, "google", "https://accounts.google.com", "https://oauth2.googleapis.com", "https://openidconnect.googleapis.com", "https://www.googleapis.com")
 	f.ClientID = "107512345678-" + strings.ToLower(random(32)) + ".apps.googleusercontent.com"
 	f.ClientSecret = secret.New("GOCSPX-" + random(28))
-	f.mayRegister = func(*url.URL) string { return "a desktop client has no list of redirect URIs" }
+	// A desktop client has no list of redirect URIs: what is registered here is
+	// only checked.
+	f.mayRegister = func(u *url.URL) string {
+		if u.Scheme != "http" || !isLoopbackIP(u.Hostname()) {
+			return "a desktop client redirects to a loopback IP address"
+		}
+		return ""
+	}
 	consented := map[string]bool{}
 
 	f.on("GET accounts.google.com/o/oauth2/v2/auth", func(c *call) {

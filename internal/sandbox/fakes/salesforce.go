@@ -28,7 +28,7 @@ func Salesforce(t testing.TB) *Fake {
 		}
 		return ""
 	}
-	_ = f.Register("http://localhost:8787/callback/salesforce")
+	_ = f.Register("http://localhost:8914/callback/salesforce")
 	// One organisation, under whatever name the definition calls its host.
 	for _, host := range []string{"login.salesforce.com", "domain", "login"} {
 		f.salesforceLogin(host)
@@ -64,7 +64,7 @@ userinfo_endpoint: %URL%/login.salesforce.com/services/oauth2/userinfo
 token_endpoint_auth_method: client_secret_post
 pkce: S256
 flows: [browser]
-redirect_uri: http://localhost:8787/callback/salesforce
+redirect_uri: http://localhost:8914/callback/salesforce
 scopes:
   separator: " "
   default: [api, refresh_token, openid]

@@ -19,7 +19,7 @@ func StripeConnect(t testing.TB) *Fake {
 	f := newFake(t, "stripe", "https://connect.stripe.com", "https://api.stripe.com")
 	f.ClientID = "ca_" + random(32)
 	f.ClientSecret = secret.New("sk_test_" + random(99))
-	_ = f.Register("http://localhost:8787/callback/stripe")
+	_ = f.Register("http://localhost:8914/callback/stripe")
 
 	f.on("GET connect.stripe.com/oauth/authorize", func(c *call) {
 		f.stats.Authorize++
@@ -147,7 +147,7 @@ revocation_endpoint: %URL%/connect.stripe.com/oauth/deauthorize
 token_endpoint_auth_method: client_secret_post
 pkce: none
 flows: [browser]
-redirect_uri: http://localhost:8787/callback/stripe
+redirect_uri: http://localhost:8914/callback/stripe
 scopes:
   separator: " "
   default: [read_write]
@@ -155,7 +155,7 @@ token:
   expires_in: never
   type: bearer
   rotates: never
-  keep: [stripe_user_id]
+  keep: [stripe_user_id, livemode]
 identity: {from: token, subject: stripe_user_id, label: stripe_user_id}
 api:
   base_url: %URL%/api.stripe.com/v1
