@@ -331,3 +331,16 @@ func TestExecTooLong(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// The Go runtime raises the limit of open files for itself; the child must get
+// the one that the caller had (programs that use select need a low one).
+func TestExecKeepsTheLimitOfOpenFiles(t *testing.T) {
+	want, err := exec.CommandContext(t.Context(), "sh", "-c", "ulimit -n").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := wrapper(t, "sh", "-c", "ulimit -n").Output()
+	if err != nil || string(got) != string(want) {
+		t.Errorf("limit %q, %v; want %q", got, err, want)
+	}
+}

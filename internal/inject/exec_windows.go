@@ -40,7 +40,7 @@ func Exec(argv, env []string) error {
 	signal.Notify(interrupts, os.Interrupt)
 	defer signal.Stop(interrupts)
 
-	child := &exec.Cmd{Path: path, Args: argv, Env: env, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
+	child := &exec.Cmd{Path: path, Args: argv, Env: env, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr} //nolint:forbidigo // the child's streams are this process's, as after an exec
 	err = child.Run()
 	if ended, ok := errors.AsType[*exec.ExitError](err); ok {
 		return &ExitError{ended.ExitCode()}
@@ -65,7 +65,7 @@ func joinJob() (release func()) {
 			BasicLimitInformation: windows.JOBOBJECT_BASIC_LIMIT_INFORMATION{LimitFlags: flags},
 		}
 		_, err := windows.SetInformationJobObject(job, windows.JobObjectExtendedLimitInformation,
-			uintptr(unsafe.Pointer(&info)), uint32(unsafe.Sizeof(info)))
+			uintptr(unsafe.Pointer(&info)), uint32(unsafe.Sizeof(info))) //nolint:gosec // the call's own way to take a structure
 		return err
 	}
 	if windows.AssignProcessToJobObject(job, windows.CurrentProcess()) != nil ||

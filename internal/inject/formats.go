@@ -62,16 +62,13 @@ func Write(w io.Writer, format string, vars []Var) error {
 			return checkForm(v.Connection, v.Name, false)
 		}
 		value := v.Value.Reveal()
-		reason := ""
 		if strings.IndexByte(value, 0) >= 0 {
-			reason = "contains a NUL byte"
-		} else {
-			if format == JSON && i > 0 {
-				b.WriteByte(',')
-			}
-			reason = line(&b, v.Name, value)
+			return &ValueError{v.Name, v.Connection, format, "contains a NUL byte"}
 		}
-		if reason != "" {
+		if format == JSON && i > 0 {
+			b.WriteByte(',')
+		}
+		if reason := line(&b, v.Name, value); reason != "" {
 			return &ValueError{v.Name, v.Connection, format, reason}
 		}
 	}

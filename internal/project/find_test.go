@@ -90,9 +90,6 @@ func TestFindStopsAtTheFileSystem(t *testing.T) {
 }
 
 func TestManifestMustBeTrusted(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("modes and owners")
-	}
 	for _, c := range []struct {
 		name  string
 		spoil func(t *testing.T, path string)

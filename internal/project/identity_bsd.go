@@ -18,7 +18,7 @@ func identityOf(path string) (Identity, error) {
 	if !ok || !st.IsDir() {
 		return Identity{}, &fs.PathError{Op: "stat", Path: path, Err: syscall.ENOTDIR}
 	}
-	id := Identity{Device: uint64(sys.Dev), Inode: uint64(sys.Ino)}
+	id := Identity{Device: uint64(sys.Dev), Inode: uint64(sys.Ino)} //nolint:gosec,unconvert // types differ between systems; only compared
 	if born := sys.Birthtimespec; born.Sec > 0 {
 		id.Born = born.Nano()
 	}

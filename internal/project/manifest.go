@@ -143,11 +143,7 @@ func ParseManifest(file string, data []byte, checkEnv func(name string) error) (
 			c.Provider = c.Name
 		}
 		if key, err := c.check(checkEnv); err != nil {
-			path := []any{"connections", c.Name}
-			for _, k := range key {
-				path = append(path, k)
-			}
-			return nil, doc.Errorf(path, "%v", err)
+			return nil, doc.Errorf(append([]any{"connections", c.Name}, key...), "%v", err)
 		}
 		if first, taken := envs[c.Env]; c.Env != "" && taken {
 			return nil, doc.Errorf([]any{"connections", c.Name, "env"}, "env: the connections %q and %q both want the variable %s", first, c.Name, c.Env)

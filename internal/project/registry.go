@@ -602,7 +602,7 @@ func (r *Registry) prepare() error {
 		return &UnsafeError{r.dir, "it belongs to another user"}
 	}
 	if openToOthers(st) {
-		if err := os.Chmod(r.dir, 0o700); err != nil {
+		if err := os.Chmod(r.dir, 0o700); err != nil { //nolint:gosec // a folder needs its x
 			return fmt.Errorf("close the state folder to others: %w", err)
 		}
 	}
@@ -623,7 +623,7 @@ func replaceFile(path, temp string, data []byte, mode fs.FileMode) (err error) {
 		}
 	}()
 	// Whatever the umask is.
-	if err := f.Chmod(mode); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+	if err := f.Chmod(mode); err != nil && !errors.Is(err, errors.ErrUnsupported) { //nolint:gosec // 0600, or what a manifest had
 		return err
 	}
 	if _, err := f.Write(data); err != nil {
