@@ -273,18 +273,18 @@ func (g *login) wait(ctx context.Context, env Env, listening bool) (*Result, err
 		case why := <-g.refused:
 			if !told[why] {
 				told[why] = true
-				env.out("An answer in the browser was refused: %s. Still waiting.", why)
+				env.say("An answer in the browser was refused: %s. Still waiting.", why)
 			}
 		case err := <-opened:
 			if err != nil && ctx.Err() == nil {
-				env.out("The browser could not be opened (%s). Open the address by hand.", oauth.Clean(err.Error()))
+				env.say("The browser could not be opened (%s). Open the address by hand.", oauth.Clean(err.Error()))
 			}
 		case in := <-pasted:
 			reading = false
 			got, why, err := g.paste(in)
 			switch {
 			case errors.Is(err, io.EOF) && listening:
-				env.out("Nothing more can be pasted here. Still waiting for the browser.")
+				env.say("Nothing more can be pasted here. Still waiting for the browser.")
 				continue
 			case errors.Is(err, io.EOF):
 				return nil, ErrNoTerminal
@@ -294,7 +294,7 @@ func (g *login) wait(ctx context.Context, env Env, listening bool) (*Result, err
 				}
 				return nil, err
 			case why != "":
-				env.out("%s Still waiting.", why)
+				env.say("%s Still waiting.", why)
 				read()
 				continue
 			case got == nil:
@@ -317,17 +317,17 @@ func (g *login) wait(ctx context.Context, env Env, listening bool) (*Result, err
 // announce says where to go. The address stands on a line of its own.
 func (g *login) announce(env Env, listening bool) {
 	if env.OpenBrowser != nil {
-		env.out("Opening a browser to connect to %s. If none appears, open this address:", g.expect.provider)
+		env.say("Opening a browser to connect to %s. If none appears, open this address:", g.expect.provider)
 	} else {
-		env.out("Open this address in a browser to connect to %s:", g.expect.provider)
+		env.say("Open this address in a browser to connect to %s:", g.expect.provider)
 	}
-	env.out("%s", g.url)
+	env.print(g.url)
 	switch {
 	case env.ReadPaste == nil:
 	case listening:
-		env.out("If the browser ends on a page that does not load, paste its address here and press Enter (it is not shown).")
+		env.say("If the browser ends on a page that does not load, paste its address here and press Enter (it is not shown).")
 	default:
-		env.out("At the end, copy the whole address of the last page, paste it here and press Enter (it is not shown).")
+		env.say("At the end, copy the whole address of the last page, paste it here and press Enter (it is not shown).")
 	}
 	challenge := "none (the provider does not support PKCE)"
 	if g.pkce {

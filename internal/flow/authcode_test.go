@@ -206,6 +206,11 @@ func TestAuthcode(t *testing.T) {
 	if !slices.Contains(strings.Split(r.output(), "\n"), r.authURL.String()) {
 		t.Errorf("the address does not stand on a line of its own:\n%s", r.output())
 	}
+	for line := range strings.Lines(r.output()) {
+		if len(line) > 80 && !strings.HasPrefix(line, "https://") {
+			t.Errorf("a line of %d columns: %s", len(line), line)
+		}
+	}
 	status, body, header := r.browse(r.final(), func(q *http.Request) { q.Header.Set("Sec-Fetch-Mode", "navigate") })
 	if status != http.StatusOK || !strings.Contains(body, "You can close this window") {
 		t.Errorf("the final page: status %d, %q", status, body)
@@ -502,7 +507,7 @@ func TestBrowserFailureIsANote(t *testing.T) {
 		OpenBrowser: func(context.Context, string) error { return errors.New("no\x1b[31mne\nat all") },
 		Out: func(format string, a ...any) {
 			lines = append(lines, fmt.Sprintf(format, a...))
-			if strings.Contains(format, "could not be opened") {
+			if strings.Contains(lines[len(lines)-1], "could not be opened") {
 				cancel()
 			}
 		},

@@ -60,15 +60,15 @@ func Device(ctx context.Context, env Env, a Attempt) (*Result, error) {
 		"verification_uri: "+d.VerificationURI,
 		fmt.Sprintf("expires_in: %d s, interval: %d s", int(d.ExpiresIn.Seconds()), int(d.Interval.Seconds())))
 
-	env.out("To connect to %s, open this address:", a.name())
-	env.out("%s", d.VerificationURI)
-	env.out("and enter the code %s (good for %s).", d.UserCode, d.ExpiresIn.Round(time.Second))
+	env.say("To connect to %s, open this address:", a.name())
+	env.print(d.VerificationURI)
+	env.say("and enter the code %s (good for %s).", d.UserCode, d.ExpiresIn.Round(time.Second))
 	opened := make(chan error, 1)
 	if env.OpenBrowser != nil {
 		target := d.VerificationURI
 		if d.VerificationURIComplete != "" {
 			target = d.VerificationURIComplete
-			env.out("In the browser that opens, check that it shows the same code.")
+			env.say("In the browser that opens, check that it shows the same code.")
 		}
 		openCtx, cancel := context.WithCancel(ctx)
 		defer cancel()
@@ -104,7 +104,7 @@ func poll(ctx context.Context, env Env, a Attempt, d oauth.DeviceAuthorization, 
 		select {
 		case err := <-opened:
 			if err != nil {
-				env.out("The browser could not be opened (%s). Open the address by hand.", oauth.Clean(err.Error()))
+				env.say("The browser could not be opened (%s). Open the address by hand.", oauth.Clean(err.Error()))
 			}
 		default:
 		}
@@ -135,7 +135,7 @@ func poll(ctx context.Context, env Env, a Attempt, d oauth.DeviceAuthorization, 
 			}
 			if !told {
 				told = true
-				env.out("No usable answer (%s). Trying again until the code expires.", oauth.Clean(err.Error()))
+				env.say("No usable answer (%s). Trying again until the code expires.", oauth.Clean(err.Error()))
 			}
 		default:
 			return nil, explained(a, err)

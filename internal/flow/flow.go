@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/apiauth/apiauth/internal/oauth"
 	"github.com/apiauth/apiauth/internal/providers"
@@ -149,9 +150,36 @@ type Env struct {
 	Explain func(step string, lines ...string)
 }
 
-func (e Env) out(format string, a ...any) {
+// width is the longest line that is printed, in characters. Only an address may
+// be longer.
+const width = 78
+
+// say prints a sentence, broken into lines at its blanks.
+func (e Env) say(format string, a ...any) {
+	var b strings.Builder
+	used := 0
+	for _, word := range strings.Fields(fmt.Sprintf(format, a...)) {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case used == 0:
+		case used+1+n > width:
+			e.print(b.String())
+			b.Reset()
+			used = 0
+		default:
+			b.WriteByte(' ')
+			used++
+		}
+		b.WriteString(word)
+		used += n
+	}
+	e.print(b.String())
+}
+
+// print prints one line as it is.
+func (e Env) print(line string) {
 	if e.Out != nil {
-		e.Out(format, a...)
+		e.Out("%s", line)
 	}
 }
 

@@ -40,7 +40,12 @@ func ReadLineRaw(ctx context.Context, in *os.File, out io.Writer) (string, error
 		if err != nil {
 			return "", fmt.Errorf("read from the terminal: %w", err)
 		}
-		defer func() { _ = term.Restore(fd, old) }()
+		defer func() {
+			// More lines than one may have been pasted; they are not for the
+			// shell that reads the terminal next.
+			dropInput(fd)
+			_ = term.Restore(fd, old)
+		}()
 		keepOutput(fd)
 		_, _ = io.WriteString(out, pasteOn)
 		defer func() { _, _ = io.WriteString(out, pasteOff) }()

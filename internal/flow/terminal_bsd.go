@@ -5,6 +5,7 @@ package flow
 import "golang.org/x/sys/unix"
 
 const (
-	ioctlGetTermios = unix.TIOCGETA
-	ioctlSetTermios = unix.TIOCSETA
+	ioctlGetTermios   = unix.TIOCGETA
+	ioctlSetTermios   = unix.TIOCSETA
+	ioctlFlushTermios = unix.TIOCSETAF // drops unread input
 )

@@ -3,6 +3,7 @@ package flow
 import "golang.org/x/sys/unix"
 
 const (
-	ioctlGetTermios = unix.TCGETS
-	ioctlSetTermios = unix.TCSETS
+	ioctlGetTermios   = unix.TCGETS
+	ioctlSetTermios   = unix.TCSETS
+	ioctlFlushTermios = unix.TCSETSF // drops unread input
 )

@@ -82,7 +82,7 @@ func TestReadLineRawOnATerminal(t *testing.T) {
 	if during.Lflag&(unix.ECHO|unix.ICANON) != 0 || during.Oflag&unix.OPOST == 0 {
 		t.Error("the terminal echoes, edits lines, or does not handle line ends")
 	}
-	if _, err := io.WriteString(master, want+"\r"); err != nil {
+	if _, err := io.WriteString(master, want+"\rrm -rf canary\r"); err != nil {
 		t.Fatal(err)
 	}
 	if a := <-got; a.err != nil || a.line != want {
@@ -90,6 +90,9 @@ func TestReadLineRawOnATerminal(t *testing.T) {
 	}
 	if mode(t, slave) != before {
 		t.Error("the terminal is not as before")
+	}
+	if n, err := unix.IoctlGetInt(int(slave.Fd()), unix.TIOCINQ); err != nil || n != 0 {
+		t.Errorf("%d bytes of the paste are left for the shell: %v", n, err)
 	}
 	if strings.Contains(on.out.String(), "canary") || !strings.HasSuffix(on.out.String(), "\x1b[?2004l") {
 		t.Error("the line was shown, or bracketed paste stayed on")

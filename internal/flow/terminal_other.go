@@ -10,6 +10,9 @@ import (
 // keepOutput has nothing to do: raw mode leaves the output alone here.
 func keepOutput(int) {}
 
+// dropInput has nothing to do: a console gives a paste to nobody else.
+func dropInput(int) {}
+
 // input reads a file so that the end of a context interrupts it. A read that is
 // under way then cannot be taken back: it waits for the next key and drops it.
 type input struct{ f *os.File }

@@ -22,6 +22,13 @@ func keepOutput(fd int) {
 	_ = unix.IoctlSetTermios(fd, ioctlSetTermios, t)
 }
 
+// dropInput throws away what has been typed and not been read.
+func dropInput(fd int) {
+	if t, err := unix.IoctlGetTermios(fd, ioctlGetTermios); err == nil {
+		_ = unix.IoctlSetTermios(fd, ioctlFlushTermios, t)
+	}
+}
+
 // input reads a file so that the end of a context interrupts it. It uses
 // select, because poll and kqueue do not know terminals on macOS.
 type input struct {
