@@ -281,6 +281,9 @@ func (p *Provider) validateEndpoints(Origin) *fault {
 				return at("the device flow needs device_authorization_endpoint")
 			}
 		case FlowClientCredentials:
+			if p.TokenEndpointAuthMethod == AuthNone {
+				return at("client credentials need a client that authenticates, but token_endpoint_auth_method is none")
+			}
 		case FlowKey:
 		default:
 			return at(oneOf(flow, FlowBrowser, FlowDevice, FlowClientCredentials, FlowKey))

@@ -100,6 +100,7 @@ func TestParseErrors(t *testing.T) {
 		{"flow", `flows: [browser, password]`, `9:18: "password" is not one of browser, device, client-credentials, key`},
 		{"flow twice", `flows: [browser, browser]`, `9:18: the flow browser is listed twice`},
 		{"device flow without endpoint", `flows: [device]`, `9:9: the device flow needs device_authorization_endpoint`},
+		{"client credentials without credentials", `flows: [client-credentials]`, `9:9: client credentials need a client that authenticates`},
 		{"redirect without port", `redirect_uri: http://127.0.0.1/callback`, `9:1: the redirect needs a port`},
 		{"redirect elsewhere", `redirect_uri: http://acme.example:80/callback`, `9:1: an http redirect must lead to 127.0.0.1, [::1] or localhost`},
 		{"redirect like loopback", `redirect_uri: http://127.0.0.1.evil.example:80/callback`, `9:1: an http redirect must lead to`},

@@ -156,6 +156,9 @@ type Change struct {
 // needed that the user did not give.
 func (d *Definition) Pin(o PinOptions) (Pins, error) {
 	p := d.Provider
+	if p.NeedsDiscovery() {
+		return Pins{}, fmt.Errorf("the endpoints of %s are not discovered yet", p.ID)
+	}
 	values, err := p.resolve(o.Variables)
 	if err != nil {
 		return Pins{}, err

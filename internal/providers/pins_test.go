@@ -55,6 +55,12 @@ func TestPinDefaults(t *testing.T) {
 	}
 }
 
+func TestPinNeedsEndpoints(t *testing.T) {
+	if _, err := define(t, "id: corp\nname: Corp\nissuer: https://id.corp.example\n").Pin(providers.PinOptions{}); err == nil {
+		t.Error("a definition without endpoints was pinned")
+	}
+}
+
 func TestPinAuthMethod(t *testing.T) {
 	tests := []struct {
 		id, flow string
