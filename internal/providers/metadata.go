@@ -62,7 +62,7 @@ func FromMetadata(issuer string, m Metadata) (*Provider, error) {
 		TokenEndpointAuthMethod:     method,
 		SecretOptional:              optional,
 		PKCE:                        PKCES256,
-		Flows:                       chooseFlows(m),
+		Flows:                       chooseFlows(m, method),
 		Scopes:                      chooseScopes(m),
 		Token:                       TokenFacts{Rotates: "sometimes"},
 		Identity:                    Identity{Subject: "sub", Label: "preferred_username,email,name"},
@@ -111,7 +111,7 @@ func (p *Provider) Complete(m Metadata) error {
 		done.TokenEndpointAuthMethod, done.SecretOptional = found.TokenEndpointAuthMethod, p.SecretOptional || found.SecretOptional
 	}
 	if p.Flows == nil {
-		done.Flows = found.Flows
+		done.Flows = chooseFlows(m, done.TokenEndpointAuthMethod)
 	}
 	if p.Scopes.Catalog == nil && !p.Scopes.Omit {
 		if p.Scopes.Default == nil && p.Scopes.Required == nil {
@@ -151,7 +151,7 @@ func chooseAuthMethod(supported []string) (method string, secretOptional bool, e
 	return "", false, fmt.Errorf("the issuer offers none of the client authentication methods %s, %s, %s", AuthBasic, AuthPost, AuthNone)
 }
 
-func chooseFlows(m Metadata) []string {
+func chooseFlows(m Metadata, method string) []string {
 	offers := func(grant string, whenSilent bool) bool {
 		if m.GrantTypesSupported == nil {
 			return whenSilent
@@ -165,7 +165,7 @@ func chooseFlows(m Metadata) []string {
 	if m.DeviceAuthorizationEndpoint != "" {
 		flows = append(flows, FlowDevice)
 	}
-	if m.TokenEndpoint != "" && offers("client_credentials", false) {
+	if m.TokenEndpoint != "" && method != AuthNone && offers("client_credentials", false) {
 		flows = append(flows, FlowClientCredentials)
 	}
 	return flows

@@ -86,7 +86,7 @@ func TestFromMetadataChoices(t *testing.T) {
 		{"post only", func(m *providers.Metadata) { m.TokenEndpointAuthMethodsSupported = []string{"client_secret_post"} },
 			providers.AuthPost, false, "browser device client-credentials", "openid offline_access", "rfc7009"},
 		{"none only", func(m *providers.Metadata) { m.TokenEndpointAuthMethodsSupported = []string{"none"} },
-			providers.AuthNone, false, "browser device client-credentials", "openid offline_access", "rfc7009"},
+			providers.AuthNone, false, "browser device", "openid offline_access", "rfc7009"},
 		{"plain OAuth", func(m *providers.Metadata) {
 			m.UserinfoEndpoint, m.ScopesSupported, m.DeviceAuthorizationEndpoint = "", nil, ""
 		}, providers.AuthBasic, true, "browser client-credentials", "", "rfc7009"},
@@ -199,6 +199,10 @@ env: CORP_TOKEN
 	}
 	if err := bare.Complete(metadata()); err != nil || !reflect.DeepEqual(bare.API.Hosts, []string{"api.corp.example"}) {
 		t.Errorf("%v, hosts %v", err, bare.API.Hosts)
+	}
+	public := parseUser(t, "id: corp\nname: Corp\nissuer: https://id.corp.example/realms/main\ntoken_endpoint_auth_method: none\n")
+	if err := public.Complete(metadata()); err != nil || !reflect.DeepEqual(public.Flows, []string{"browser", "device"}) {
+		t.Errorf("%v, flows %v", err, public.Flows)
 	}
 	local := parseUser(t, "id: corp\nname: Corp\nissuer: http://127.0.0.1:9000\nallow_insecure_loopback: true\n")
 	m := providers.Metadata{Issuer: local.Issuer, AuthorizationEndpoint: local.Issuer + "/a", TokenEndpoint: local.Issuer + "/t"}
