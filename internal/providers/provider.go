@@ -95,13 +95,17 @@ type Provider struct {
 	Identity  Identity          `yaml:"identity"`
 	API       API               `yaml:"api"`
 
-	Env         string     `yaml:"env"`
-	Placeholder string     `yaml:"placeholder"`
-	GitHosts    []string   `yaml:"git_hosts"`
-	Revocation  Revocation `yaml:"revocation"`
-	Register    Register   `yaml:"register"`
-	Notes       []string   `yaml:"notes"`
-	Sources     []Source   `yaml:"sources"`
+	// Env is the variable that carries the token; see CheckEnvName.
+	Env string `yaml:"env"`
+	// Placeholder is the shape of the provider's tokens: letters, digits,
+	// . _ ! - as they are, and {N} for N random letters and digits.
+	Placeholder string `yaml:"placeholder"`
+	// GitHosts are the exact hosts whose git repositories take the token.
+	GitHosts   []string   `yaml:"git_hosts"`
+	Revocation Revocation `yaml:"revocation"`
+	Register   Register   `yaml:"register"`
+	Notes      []string   `yaml:"notes"`
+	Sources    []Source   `yaml:"sources"`
 
 	// ClientID and AllowInsecureLoopback may be set in a user's file only.
 	ClientID              string `yaml:"client_id"`
@@ -191,7 +195,8 @@ type Identity struct {
 type API struct {
 	BaseURL string `yaml:"base_url"`
 	// Hosts are the only hosts that may ever receive a token. A leading dot
-	// only limits what connect may pin; a port may follow.
+	// only limits what connect may pin; a port may follow. The default is the
+	// host of a base_url without variables.
 	Hosts   []string          `yaml:"hosts"`
 	Auth    APIAuth           `yaml:"auth"`
 	Headers map[string]string `yaml:"headers"`
