@@ -59,13 +59,14 @@ func Authcode(ctx context.Context, env Env, a Attempt) (*Result, error) {
 		if err != nil {
 			return fail(err)
 		}
-		defer l.Close()
 		port = l.Port()
-	}
-	if !listen && l != nil {
-		// The redirect needs some port that nobody answers on.
-		_ = l.Close()
-		l = nil
+		if !listen {
+			// The redirect needs some port that nobody answers on.
+			_ = l.Close()
+			l = nil
+		} else {
+			defer func() { _ = l.Close() }()
+		}
 	}
 
 	login, err := newLogin(env, a, to.at(port))

@@ -32,6 +32,9 @@ type Opener struct {
 	Env func(string) string
 	// ProjectDir is the folder whose programs are never run; "" for none.
 	ProjectDir string
+	// Environ is the environment of a helper; our own secrets are left out of
+	// it. Nil inherits everything.
+	Environ []string
 	// Stderr receives what a helper prints, on either of its outputs. Nil
 	// drops it. Anything but an *os.File keeps a goroutine for as long as the
 	// helper runs.
@@ -208,7 +211,7 @@ func (o Opener) goos() string {
 func (o Opener) start(ctx context.Context, argv []string) error {
 	cmd := exec.Command(argv[0], argv[1:]...) //nolint:gosec,noctx // checked by Commands; it outlives ctx on purpose
 	cmd.Stdout, cmd.Stderr = o.Stderr, o.Stderr
-	cmd.Env = helperEnv(os.Environ())
+	cmd.Env = helperEnv(o.Environ)
 	detach(cmd)
 	if err := cmd.Start(); err != nil {
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
@@ -229,7 +232,7 @@ func (o Opener) start(ctx context.Context, argv []string) error {
 	return nil
 }
 
-// helperEnv leaves out our own secrets, which no browser needs.
+// helperEnv leaves out our own secrets, which no browser needs. Nil stays nil.
 func helperEnv(env []string) []string {
 	return slices.DeleteFunc(slices.Clone(env), func(kv string) bool {
 		for _, p := range []string{"APIAUTH_STORE_PASSPHRASE", "APIAUTH_STORE_KEY", "APIAUTH_BUNDLE", "APIAUTH_CLIENT_SECRET_"} {

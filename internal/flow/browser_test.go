@@ -167,7 +167,7 @@ func TestOpenRunsAHelper(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stderr.Close()
-	o := flow.Opener{Env: environment(map[string]string{"BROWSER": helper}), Stderr: stderr}
+	o := flow.Opener{Env: environment(map[string]string{"BROWSER": helper}), Environ: os.Environ(), Stderr: stderr}
 	if err := o.Open(t.Context(), "https://issuer.example/?a=b&c=d"); err != nil {
 		t.Fatal(err)
 	}

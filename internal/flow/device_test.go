@@ -122,7 +122,7 @@ var (
 )
 
 // runDevice runs the flow inside a synctest bubble.
-func runDevice(t *testing.T, d *deviceIssuer, ctx context.Context, env flow.Env) (*flow.Result, error, string) {
+func runDevice(ctx context.Context, t *testing.T, d *deviceIssuer, env flow.Env) (result *flow.Result, out string, err error) {
 	t.Helper()
 	l := &listenPipe{conns: make(chan net.Conn), done: make(chan struct{})}
 	server := &http.Server{Handler: d}
@@ -132,9 +132,9 @@ func runDevice(t *testing.T, d *deviceIssuer, ctx context.Context, env flow.Env)
 		t.Fatal(err)
 	}
 	defer func() { h.Close(); _ = server.Close() }()
-	var out []string
+	var lines []string
 	env.HTTP = h
-	env.Out = func(format string, a ...any) { out = append(out, fmt.Sprintf(format, a...)) }
+	env.Out = func(format string, a ...any) { lines = append(lines, fmt.Sprintf(format, a...)) }
 	a := flow.Attempt{
 		Pins: providers.Pins{
 			Provider: "acme", TokenEndpoint: "http://127.0.0.1:1/token", DeviceAuthorizationEndpoint: "http://127.0.0.1:1/device",
@@ -144,8 +144,8 @@ func runDevice(t *testing.T, d *deviceIssuer, ctx context.Context, env flow.Env)
 		Client:   oauth.Client{ID: "client-1", Method: oauth.AuthNone},
 		Scopes:   []string{"read"},
 	}
-	result, err := flow.Device(ctx, env, a)
-	return result, err, strings.Join(out, "\n")
+	result, err = flow.Device(ctx, env, a)
+	return result, strings.Join(lines, "\n"), err
 }
 
 func TestDevice(t *testing.T) {
@@ -187,7 +187,7 @@ func TestDevice(t *testing.T) {
 					d.device = okDevice
 				}
 				start := time.Now()
-				result, err, out := runDevice(t, d, t.Context(), flow.Env{})
+				result, out, err := runDevice(t.Context(), t, d, flow.Env{})
 				switch {
 				case c.err != nil:
 					if !errors.Is(err, c.err) {
@@ -241,7 +241,7 @@ func TestDeviceShowsWhereToGo(t *testing.T) {
 		opened := make(chan string, 1)
 		d := &deviceIssuer{polls: []poll{granted}, device: strings.Replace(okDevice, `"expires_in"`,
 			`"verification_uri_complete":"https://issuer.example/device?user_code=WDJB-MJHT","expires_in"`, 1)}
-		_, err, out := runDevice(t, d, t.Context(), flow.Env{OpenBrowser: func(_ context.Context, u string) error {
+		_, out, err := runDevice(t.Context(), t, d, flow.Env{OpenBrowser: func(_ context.Context, u string) error {
 			opened <- u
 			return errors.New("no browser")
 		}})
@@ -270,7 +270,7 @@ func TestDeviceRefusedAtOnce(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			d := &deviceIssuer{device: device, polls: []poll{granted}}
-			_, err, out := runDevice(t, d, t.Context(), flow.Env{OpenBrowser: func(context.Context, string) error {
+			_, out, err := runDevice(t.Context(), t, d, flow.Env{OpenBrowser: func(context.Context, string) error {
 				t.Errorf("%s: the browser was opened", device)
 				return nil
 			}})
@@ -286,15 +286,15 @@ func TestDeviceTimeout(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 12*time.Second)
 		defer cancel()
 		d := &deviceIssuer{device: okDevice, polls: []poll{pending}}
-		if _, err, _ := runDevice(t, d, ctx, flow.Env{}); !errors.Is(err, flow.ErrTimeout) {
+		if _, _, err := runDevice(ctx, t, d, flow.Env{}); !errors.Is(err, flow.ErrTimeout) {
 			t.Errorf("%v, want ErrTimeout", err)
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		d := &deviceIssuer{device: okDevice, polls: []poll{pending}}
-		go func() { time.Sleep(7 * time.Second); cancel() }()
-		if _, err, _ := runDevice(t, d, ctx, flow.Env{}); !errors.Is(err, context.Canceled) {
+		time.AfterFunc(7*time.Second, cancel)
+		if _, _, err := runDevice(ctx, t, d, flow.Env{}); !errors.Is(err, context.Canceled) {
 			t.Errorf("%v, want the cancellation", err)
 		}
 	})
@@ -304,7 +304,7 @@ func TestDeviceTimeout(t *testing.T) {
 func TestDeviceHandsOnWhatItCannotRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &deviceIssuer{device: okDevice, polls: []poll{{status: 200, body: `{"access_token":17,"refresh_token":"canary-rt"}`}}}
-		result, err, _ := runDevice(t, d, t.Context(), flow.Env{})
+		result, _, err := runDevice(t.Context(), t, d, flow.Env{})
 		if err != nil || result.Answer == nil {
 			t.Errorf("%v, want the raw answer", err)
 		}

@@ -432,7 +432,7 @@ func TestLogIsBoundedAndClean(t *testing.T) {
 		if len(lines) != 10 || strings.ContainsAny(lines[0], "\x1b\n") || len(lines[0]) > 200 {
 			t.Errorf("%d lines, the first %q", len(lines), lines[0])
 		}
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		l.Log("later")
 		if got := lines[10:]; len(got) != 2 || got[0] != "490 more lines were left out" || got[1] != "later" {
 			t.Errorf("after a minute: %q", got)
