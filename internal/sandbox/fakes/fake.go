@@ -1,7 +1,10 @@
 // Package fakes imitates OAuth providers as their documentation describes them,
 // each with its own rules and its own ways to break the standard, so that tests
 // can follow the steps that people follow. They stand for what is written down,
-// not for the live services, and share no code with the client they judge.
+// not for the live services, and share no code with the client they judge. The
+// codes of errors are the documented ones; the words beside them and on pages
+// are approximations, as are Google's iss and Keycloak's rule for ports, which
+// rest on observation and source code.
 //
 // A fake serves each real origin below its own URL under the origin's host:
 // https://api.github.com/user is URL + "/api.github.com/user".
