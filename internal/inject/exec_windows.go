@@ -2,7 +2,6 @@ package inject
 
 import (
 	"errors"
-	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -24,14 +23,9 @@ func Exec(argv, env []string) error {
 	if len(argv) == 0 || argv[0] == "" {
 		return &NotFoundError{Command: ""}
 	}
-	path, err := exec.LookPath(argv[0])
-	switch {
-	case errors.Is(err, exec.ErrDot):
-		return relative(argv[0], path)
-	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist):
-		return &NotFoundError{Command: argv[0]}
-	case err != nil:
-		return &NotExecutableError{argv[0], path, err}
+	path, err := find(argv[0], env)
+	if err != nil {
+		return err
 	}
 
 	release := joinJob()

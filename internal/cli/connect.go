@@ -1,0 +1,734 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/apiauth/apiauth/internal/connection"
+	"github.com/apiauth/apiauth/internal/flow"
+	"github.com/apiauth/apiauth/internal/oauth"
+	"github.com/apiauth/apiauth/internal/project"
+	"github.com/apiauth/apiauth/internal/providers"
+	"github.com/apiauth/apiauth/internal/secret"
+	"github.com/apiauth/apiauth/internal/store"
+)
+
+type connectOptions struct {
+	Names       []string
+	Provider    string
+	Scopes      []string
+	Flow        string
+	NoBrowser   bool
+	Port        int
+	Timeout     time.Duration
+	Account     string
+	ClientID    string
+	SecretStdin bool
+	ImportStdin bool
+	Explain     bool
+	Yes         bool
+	Variables   map[string]string
+	RedirectURI string
+}
+
+func newConnectCmd(g *globals) *cobra.Command {
+	var opts connectOptions
+	cmd := &cobra.Command{
+		Use:     "connect [NAME...]",
+		Short:   "Obtain a grant and store it",
+		GroupID: groupGrant,
+		Long: `Run a provider's OAuth flow and keep the grant under NAME.
+
+NAME is also the provider unless --provider says otherwise: 'connect spotify', or
+'connect github-work --provider github'. A provider is an entry of the catalogue
+('apiauth provider list') or the https URL of an issuer that publishes its
+metadata. In a project without NAME, every connection of its apiauth.yaml that is
+missing is connected.
+
+Connecting again asks for what was granted before, plus what the manifest and
+--scope name. The old grant stays until the new one is stored.`,
+		Example: `  apiauth connect spotify
+  apiauth connect github-work --provider github --scope repo
+  apiauth connect keycloak --provider https://sso.example.com/realms/main
+  apiauth connect spotify --flow client-credentials`,
+		ValidArgsFunction: completeConnectable(g),
+		RunE: func(cmd *cobra.Command, names []string) error {
+			opts.Names = names
+			return runConnect(cmd.Context(), g, opts)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&opts.Provider, "provider", "", "catalogue `ID` or issuer URL (default NAME)")
+	f.StringSliceVar(&opts.Scopes, "scope", nil, "ask for `SCOPE`; repeat for more")
+	f.StringVar(&opts.Flow, "flow", flow.FlowAuto, "auto, browser, device, paste, client-credentials or key")
+	f.BoolVar(&opts.NoBrowser, "no-browser", false, "print the link, open no browser")
+	f.IntVar(&opts.Port, "port", 0, "use this port for the loopback redirect (default: as registered, or any)")
+	f.DurationVar(&opts.Timeout, "timeout", flow.DefaultTimeout, "give up waiting for the login after this `duration`")
+	f.StringVar(&opts.Account, "account", "", "suggest this account to the provider")
+	f.StringVar(&opts.ClientID, "client-id", "", "use this client instead of the stored one")
+	f.BoolVar(&opts.SecretStdin, "client-secret-stdin", false, "read the client's secret from standard input and store it")
+	f.BoolVar(&opts.ImportStdin, "import-stdin", false, "read an existing refresh token, personal access token or key from standard input")
+	f.BoolVar(&opts.Explain, "explain", false, "tell each step in RFC terms, secrets masked")
+	f.BoolVarP(&opts.Yes, "yes", "y", false, "agree to what would be asked: a new issuer, another account, changed endpoints")
+	f.StringToStringVar(&opts.Variables, "var", nil, "set a variable of the provider, such as tenant=contoso")
+	f.StringVar(&opts.RedirectURI, "redirect-uri", "", "the redirect `URI` that the client is registered with")
+	_ = cmd.RegisterFlagCompletionFunc("provider", completeProviders(g))
+	_ = cmd.RegisterFlagCompletionFunc("flow", cobra.FixedCompletions(
+		[]string{"auto", "browser", "device", "paste", "client-credentials", "key"}, cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+func runConnect(ctx context.Context, g *globals, opts connectOptions) error {
+	ws, err := g.workspace()
+	if err != nil {
+		return err
+	}
+	names := opts.Names
+	if len(names) == 0 {
+		if names, err = missingConnections(ws); err != nil {
+			return err
+		}
+		if len(names) == 0 {
+			ws.say("Every connection of %s is there.", ws.label())
+			return nil
+		}
+	}
+	if len(names) > 1 && (opts.Provider != "" || opts.SecretStdin || opts.ImportStdin || opts.ClientID != "") {
+		return usagef("--provider, --client-id, --client-secret-stdin and --import-stdin are for one connection at a time")
+	}
+	if opts.SecretStdin && opts.ImportStdin {
+		return usagef("--client-secret-stdin and --import-stdin cannot both read standard input")
+	}
+	for _, name := range names {
+		if !project.ValidName(name) {
+			return usagef("%q is no connection name: use lower case letters, digits and hyphens, at most 63, beginning with a letter or digit", oauth.Clean(name))
+		}
+	}
+	var stored []*connection.Record
+	for _, name := range names {
+		rec, err := connectOne(ctx, ws, opts, name)
+		if err != nil {
+			return err
+		}
+		stored = append(stored, rec)
+	}
+	if ws.cfg.JSON {
+		return printStatusJSON(ws, stored)
+	}
+	return nil
+}
+
+// missingConnections are those of the manifest that are not stored.
+func missingConnections(ws *workspace) ([]string, error) {
+	if ws.manifest == nil {
+		return nil, usagef("name what to connect, for example 'apiauth connect spotify'")
+	}
+	var s *store.Store
+	if ws.unbound == nil {
+		opened, err := ws.store()
+		if err != nil && !errors.Is(err, errNoStore) {
+			return nil, err
+		}
+		s = opened
+	}
+	var missing []string
+	for _, c := range ws.manifest.Connections {
+		if s != nil {
+			h, err := s.Header(connection.Key{Project: ws.projectID, Name: c.Name})
+			if err == nil && h.State == connection.StateOK && len(h.Missing(c.Scopes)) == 0 {
+				continue
+			}
+			if err != nil && !errors.Is(err, connection.ErrNotStored) {
+				return nil, err
+			}
+		}
+		missing = append(missing, c.Name)
+	}
+	return missing, nil
+}
+
+// attempt is one login on its way.
+type attempt struct {
+	ws     *workspace
+	opts   connectOptions
+	name   string
+	wanted project.Connection // from the manifest; zero without one
+	before *connection.Header // the connection as it is stored; nil when it is new
+
+	provider string // catalogue id or issuer URL
+	def      *providers.Definition
+	client   clientChoice
+	pins     providers.Pins
+	scopes   []string
+	flow     string
+}
+
+// connectOne leads one connection from a name to a stored grant.
+func connectOne(ctx context.Context, ws *workspace, opts connectOptions, name string) (_ *connection.Record, err error) {
+	a := &attempt{ws: ws, opts: opts, name: name}
+	if ws.manifest != nil {
+		a.wanted, _ = ws.manifest.Connection(name)
+	}
+	if err := a.findProvider(ctx); err != nil {
+		return nil, err
+	}
+
+	// Everything that can fail without a person fails before one is bothered,
+	// and before anything is made.
+	known, err := ws.knownStore()
+	if err != nil {
+		return nil, err
+	}
+	if err := a.readBefore(known); err != nil {
+		return nil, err
+	}
+	if err := a.findClient(ctx, known); err != nil {
+		return nil, err
+	}
+	if err := a.settle(); err != nil {
+		return nil, err
+	}
+	if err := a.approveChanges(); err != nil {
+		return nil, err
+	}
+	undoBind, err := ws.bind()
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			undoBind()
+		}
+	}()
+	s, err := ws.storeOrNew(ctx)
+	if err != nil {
+		return nil, err
+	}
+	key := connection.Key{Project: ws.projectID, Name: name}
+	release, waited, err := s.LoginLock(ctx, key, func() {
+		ws.say("Another login to %s is under way; waiting for it.", name)
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	if waited {
+		if rec := a.doneByAnother(ctx, s, key); rec != nil {
+			return rec, nil
+		}
+	}
+	undo, err := s.Prepare(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	if err := ws.recordStore(s); err != nil {
+		undo()
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			undo()
+		}
+	}()
+
+	login, err := a.obtain(ctx)
+	if err != nil {
+		return nil, err
+	}
+	src, err := ws.source(s)
+	if err != nil {
+		return nil, err
+	}
+	rec, err := src.Enroll(ctx, *login)
+	if err != nil {
+		return nil, a.enrollError(err)
+	}
+	// Only now has the issuer accepted the client: a mistyped secret must not
+	// replace one that works.
+	if err := a.client.save(ctx, ws, s, a); err != nil {
+		return nil, err
+	}
+	if err := ws.addToManifest(a); err != nil {
+		ws.warn("%v", err)
+	}
+	a.report(rec, s)
+	return rec, nil
+}
+
+// readBefore reads what is stored under the name now. known may be nil.
+func (a *attempt) readBefore(known *store.Store) error {
+	if known == nil || a.ws.projectID == "" {
+		return nil
+	}
+	h, err := known.Header(connection.Key{Project: a.ws.projectID, Name: a.name})
+	switch {
+	case errors.Is(err, connection.ErrNotStored), errors.Is(err, connection.ErrCorrupt):
+		return nil
+	case err != nil:
+		return err
+	}
+	a.before = h
+	if h.Provider != a.provider {
+		return failf(exitUsage, fmt.Sprintf("disconnect it first, or use another name: 'apiauth connect NAME --provider %s'", oauth.Clean(a.provider)),
+			"%q is connected to %s, not to %s", a.name, oauth.Clean(h.Provider), oauth.Clean(a.provider))
+	}
+	return nil
+}
+
+// doneByAnother reports the result of the login that this one waited for.
+func (a *attempt) doneByAnother(ctx context.Context, s *store.Store, key connection.Key) *connection.Record {
+	rec, err := s.Read(ctx, key)
+	if err != nil || rec.State != connection.StateOK {
+		return nil
+	}
+	if a.before != nil && rec.Generation <= a.before.Generation {
+		return nil // the other one came to nothing
+	}
+	if len(rec.Missing(a.opts.Scopes)) > 0 {
+		return nil
+	}
+	a.report(rec, s)
+	return rec
+}
+
+// findProvider decides which provider the name stands for.
+func (a *attempt) findProvider(ctx context.Context) error {
+	switch {
+	case a.opts.Provider != "":
+		a.provider = a.opts.Provider
+	case a.wanted.Provider != "":
+		a.provider = a.wanted.Provider
+	default:
+		a.provider = a.name
+		if h := a.storedHeader(); h != nil {
+			a.provider = h.Provider
+		}
+	}
+	return a.define(ctx)
+}
+
+// storedHeader looks whether the name is connected already.
+func (a *attempt) storedHeader() *connection.Header {
+	if a.ws.unbound != nil {
+		return nil
+	}
+	s, err := a.ws.store()
+	if err != nil {
+		return nil
+	}
+	h, err := s.Header(connection.Key{Project: a.ws.projectID, Name: a.name})
+	if err != nil {
+		return nil
+	}
+	return h
+}
+
+func (a *attempt) define(ctx context.Context) error {
+	def, err := a.ws.definition(ctx, a.provider)
+	if err != nil {
+		return err
+	}
+	if def.Status == "retired" {
+		return failf(exitUsage, oauth.Clean(def.StatusNote), "%s no longer offers this", oauth.Clean(def.Name))
+	}
+	a.def = def
+	if strings.Contains(a.provider, "://") {
+		explicit := a.opts.Provider != ""
+		return a.ws.approveIssuer(a.provider, def, explicit || a.opts.Yes)
+	}
+	return nil
+}
+
+// settle fixes everything that the flow needs: the flow itself, the pins, the
+// scopes.
+func (a *attempt) settle() error {
+	ws := a.ws
+	browser := ws.mayOpenBrowser(a.opts.NoBrowser)
+	chosen := a.opts.Flow
+	if a.opts.ImportStdin && chosen == flow.FlowAuto {
+		chosen = flow.FlowImport
+		if slices.Equal(a.def.Flows, []string{flow.FlowKey}) {
+			chosen = flow.FlowKey
+		}
+	}
+	if chosen != flow.FlowImport && !(chosen == flow.FlowKey && a.opts.ImportStdin) {
+		var err error
+		chosen, err = flow.Choose(chosen, a.def.Provider, flow.Means{
+			Browser:     browser,
+			Terminal:    ws.person(),
+			Person:      !ws.cfg.NoInput && !ws.app.inCI(),
+			Secret:      !a.client.Secret.IsZero(),
+			RedirectURI: a.client.RedirectURI,
+		})
+		if err != nil {
+			return a.choiceError(err)
+		}
+	}
+	a.flow = chosen
+	pinFlow := chosen
+	if chosen == flow.FlowImport {
+		pinFlow = flow.FlowBrowser
+	}
+	pins, err := a.def.Pin(providers.PinOptions{
+		Flow:        pinFlow,
+		Variables:   a.client.Variables,
+		ClientID:    a.client.ID,
+		HasSecret:   !a.client.Secret.IsZero(),
+		RedirectURI: a.client.RedirectURI,
+	})
+	if err != nil {
+		return err
+	}
+	if strings.Contains(a.provider, "://") {
+		pins.Provider = a.provider
+	}
+	a.pins = pins
+	return a.chooseScopes()
+}
+
+// choiceError adds how to register where that is what is missing.
+func (a *attempt) choiceError(err error) error {
+	if a.client.ID != "" && a.client.Secret.IsZero() && strings.Contains(err.Error(), "needs a client secret") {
+		return withHint(err, fmt.Sprintf("store it with 'apiauth client set %s', or pipe it in with --client-secret-stdin", a.provider))
+	}
+	return err
+}
+
+// chooseScopes decides what to ask for: what was granted before, what the
+// manifest and the flags name, or what a person picks.
+func (a *attempt) chooseScopes() error {
+	facts := &a.def.Scopes
+	if facts.Omit || a.flow == flow.FlowKey {
+		return nil
+	}
+	var scopes []string
+	if a.before != nil {
+		scopes = append(scopes, a.before.ScopesAsked...)
+		if a.before.ScopesKnown {
+			scopes = append(scopes, a.before.ScopesGranted...)
+		}
+	}
+	scopes = append(scopes, a.wanted.Scopes...)
+	scopes = append(scopes, a.opts.Scopes...)
+	if len(scopes) == 0 {
+		if a.ws.person() && len(facts.Catalog) > 0 && a.flow != flow.FlowImport {
+			picked, err := pickScopes(a.ws.app, a.def)
+			if err != nil {
+				return err
+			}
+			scopes = picked
+		} else {
+			scopes = append(scopes, facts.Default...)
+		}
+	}
+	if a.flow != flow.FlowClientCredentials {
+		scopes = append(scopes, facts.Required...)
+	}
+	for _, s := range scopes {
+		if strings.ContainsAny(s, " \t\r\n,\"\\") || s == "" {
+			return usagef("%q is no scope: give each with its own --scope", oauth.Clean(s))
+		}
+	}
+	a.scopes = unique(scopes)
+	return nil
+}
+
+func unique(list []string) []string {
+	var out []string
+	for _, s := range list {
+		if !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// approveChanges asks before a connection is bound to other endpoints than it
+// was.
+func (a *attempt) approveChanges() error {
+	if a.before == nil || a.before.Provider != a.provider {
+		return nil
+	}
+	changes := a.before.Pins.Changes(a.pins)
+	if len(changes) == 0 {
+		return nil
+	}
+	a.ws.say("The definition of %s changed since %q was connected:", oauth.Clean(a.provider), a.name)
+	for _, c := range changes {
+		a.ws.say("  %s: was %s, is %s", c.Field, oauth.Clean(c.Was), oauth.Clean(c.Is))
+	}
+	if a.opts.Yes {
+		return nil
+	}
+	ok, err := a.ws.ask("Connect with the changed definition?", false)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return failf(exitRefused, fmt.Sprintf("approve it at a terminal, or with --yes: 'apiauth connect %s --yes'", a.name),
+			"the changed definition of %s was not approved", oauth.Clean(a.provider))
+	}
+	return nil
+}
+
+// obtain runs the flow.
+func (a *attempt) obtain(ctx context.Context) (*connection.Login, error) {
+	ws := a.ws
+	login := &connection.Login{
+		Draft: connection.Header{
+			Name:           a.name,
+			Provider:       a.pins.Provider,
+			ProviderDigest: a.def.Digest,
+			Flow:           a.flow,
+			ScopesAsked:    a.scopes,
+			Pins:           a.pins,
+		},
+		Confirm: func(_ context.Context, was, is connection.Account) bool {
+			ws.say("%q belonged to %s; now %s signed in.", a.name, describeAccount(was), describeAccount(is))
+			if a.opts.Yes {
+				return true
+			}
+			ok, err := ws.ask("Replace the connection's account?", false)
+			return err == nil && ok
+		},
+	}
+	result, err := a.runFlow(ctx)
+	if err != nil {
+		return nil, err
+	}
+	login.Callback = result.Callback
+	switch {
+	case a.flow == flow.FlowImport:
+		return login, a.imported(ctx, login, result.Key)
+	case !result.Key.IsZero():
+		login.Key = result.Key
+	case result.Answer != nil:
+		login.Answer = result.Answer
+	default:
+		login.Request = result.Request
+	}
+	if result.Via != "" {
+		login.Draft.Flow = result.Via
+	}
+	return login, nil
+}
+
+func (a *attempt) runFlow(ctx context.Context) (*flow.Result, error) {
+	ws := a.ws
+	ctx, cancel := context.WithTimeout(ctx, a.opts.Timeout)
+	defer cancel()
+	client, err := ws.issuer()
+	if err != nil {
+		return nil, err
+	}
+	fa := flow.Attempt{
+		Pins:        a.pins,
+		Provider:    a.def.Provider,
+		Client:      oauth.Client{ID: a.client.ID, Secret: a.client.Secret, Method: a.pins.AuthMethod},
+		Scopes:      a.scopes,
+		AccountHint: a.opts.Account,
+		Port:        a.opts.Port,
+		Flow:        a.flow,
+	}
+	env := flow.Env{
+		HTTP:  client,
+		Out:   func(format string, v ...any) { fmt.Fprintf(ws.app.Stderr, format+"\n", v...) },
+		Now:   ws.app.Now,
+		Rand:  ws.app.Rand,
+		Sleep: ws.app.Sleep,
+	}
+	if ws.mayOpenBrowser(a.opts.NoBrowser) {
+		env.OpenBrowser = ws.openBrowser
+	}
+	if ws.person() && ws.app.Terminal != nil {
+		env.ReadPaste = func(ctx context.Context) (string, error) {
+			return flow.ReadLineRaw(ctx, ws.app.Terminal, ws.app.Stderr)
+		}
+	}
+	if a.opts.Explain {
+		env.Explain = func(step string, lines ...string) {
+			fmt.Fprintf(ws.app.Stderr, "* %s\n", step)
+			for _, l := range lines {
+				fmt.Fprintf(ws.app.Stderr, "    %s\n", l)
+			}
+		}
+	}
+	switch a.flow {
+	case flow.FlowDevice:
+		return flow.Device(ctx, env, fa)
+	case flow.FlowClientCredentials:
+		return flow.ClientCredentials(fa)
+	case flow.FlowKey, flow.FlowImport:
+		value, err := a.readCredential(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if a.flow == flow.FlowKey {
+			return flow.Key(value)
+		}
+		return flow.Import(value)
+	default:
+		return flow.Authcode(ctx, env, fa)
+	}
+}
+
+// readCredential takes a key or a token from standard input or a hidden prompt.
+func (a *attempt) readCredential(ctx context.Context) (secret.Text, error) {
+	if a.opts.ImportStdin {
+		return flow.ReadSecret(a.ws.app.Stdin)
+	}
+	if !a.ws.person() || a.ws.app.AskSecret == nil {
+		return secret.Text{}, failf(exitUsage, "pipe it in with --import-stdin", "the key of %s must be typed at a terminal", oauth.Clean(a.def.Name))
+	}
+	if page := a.def.Register.Page; page != "" {
+		a.ws.say("Make a key at %s", page)
+	}
+	return a.ws.app.AskSecret(ctx, fmt.Sprintf("Key for %s (not shown): ", oauth.Clean(a.def.Name)))
+}
+
+// imported decides what an imported credential is: a token that the API accepts
+// as it is, or a refresh token.
+func (a *attempt) imported(ctx context.Context, login *connection.Login, value secret.Text) error {
+	src := &connection.Source{Issuer: a.ws.http, Now: a.ws.app.Now}
+	if a.pins.UserinfoEndpoint != "" {
+		probe := &connection.Record{Header: login.Draft, Body: connection.Body{Access: value}}
+		if _, err := src.Identify(ctx, probe); err == nil {
+			login.Draft.Flow = connection.FlowKey
+			login.Key = value
+			return nil
+		}
+	}
+	if a.pins.TokenEndpoint == "" {
+		return failf(exitUsage, "", "%s has no token endpoint, and its API did not accept the token", oauth.Clean(a.def.Name))
+	}
+	endpoint := a.pins.TokenEndpoint
+	if a.pins.RefreshEndpoint != "" {
+		endpoint = a.pins.RefreshEndpoint
+	}
+	login.Draft.Flow = connection.FlowImport
+	login.Imported = value
+	login.Request = &oauth.TokenRequest{
+		Endpoint:              endpoint,
+		Client:                oauth.Client{ID: a.client.ID, Secret: a.client.Secret, Method: a.pins.AuthMethod},
+		Form:                  oauth.RefreshForm(value),
+		Headers:               a.pins.Token.Headers,
+		AllowInsecureLoopback: a.pins.AllowInsecureLoopback,
+	}
+	return nil
+}
+
+// enrollError adds what a person can do where the issuer's code tells it.
+func (a *attempt) enrollError(err error) error {
+	switch code := oauth.ErrorCode(err); {
+	case errors.Is(err, connection.ErrClient):
+		return withHint(err, fmt.Sprintf("check the client's id and secret at %s, then run 'apiauth client set %s'", a.registerPage(), a.provider))
+	case code == "redirect_uri_mismatch":
+		return failf(exitUsage, fmt.Sprintf("register exactly %s at %s", a.redirectToRegister(), a.registerPage()), "%w", err)
+	case code == "invalid_scope":
+		return failf(exitUsage, fmt.Sprintf("'apiauth provider show %s' lists its scopes", a.provider), "%w", err)
+	}
+	return err
+}
+
+func (a *attempt) registerPage() string {
+	if a.def.Register.Page != "" {
+		return a.def.Register.Page
+	}
+	return "the provider's page for developers"
+}
+
+func (a *attempt) redirectToRegister() string { return a.def.RegisterURI(a.client.RedirectURI) }
+
+// report says what was obtained.
+func (a *attempt) report(rec *connection.Record, s *store.Store) {
+	ws := a.ws
+	who := describeAccount(rec.Account)
+	ws.say("Connected %s to %s as %s.", rec.Name, oauth.Clean(a.def.Name), who)
+	if len(rec.ScopesAsked) > 0 || rec.ScopesKnown {
+		granted := "not told by the provider"
+		if rec.ScopesKnown {
+			granted = cleanList(rec.ScopesGranted)
+		}
+		ws.say("  scopes   %s", granted)
+	}
+	if missing := rec.Missing(rec.ScopesAsked); len(missing) > 0 {
+		ws.warn("the grant is narrower than what was asked for; missing: %s", cleanList(missing))
+	}
+	ws.say("  token    %s", describeExpiry(&rec.Header, ws.app.Now()))
+	if !rec.GrantDeadline.IsZero() {
+		ws.say("  consent  until %s, whatever is refreshed", rec.GrantDeadline.Format(time.DateOnly))
+	}
+	ws.say("  store    %s", describeStore(s, &rec.Header))
+	if rec.Flow == connection.FlowKey {
+		ws.warn("this key is as good as a password: it does not expire by itself")
+	}
+	ws.say("Now: apiauth token %s", rec.Name)
+}
+
+func describeAccount(a connection.Account) string {
+	switch {
+	case a.Label != "":
+		return oauth.Clean(a.Label)
+	case a.Subject != "":
+		return oauth.Clean(a.Subject)
+	}
+	return "an account that the provider does not name"
+}
+
+func cleanList(list []string) string {
+	if len(list) == 0 {
+		return "(none)"
+	}
+	shown := make([]string, len(list))
+	for i, s := range list {
+		shown[i] = oauth.Clean(s)
+	}
+	return strings.Join(shown, ", ")
+}
+
+func describeStore(s *store.Store, h *connection.Header) string {
+	switch {
+	case s.Kind() == store.KindFile:
+		return "encrypted file"
+	case h.Keychain == connection.KeychainSuspended:
+		return "keychain (key) and sealed file (refresh token: the keychain did not take it)"
+	case h.Keychain == connection.KeychainTooLarge:
+		return "keychain (key) and sealed file (the refresh token is too large for the keychain)"
+	}
+	return "keychain"
+}
+
+func describeExpiry(h *connection.Header, now time.Time) string {
+	if !h.ExpiryKnown {
+		return "no expiry known"
+	}
+	left := h.ExpiresAt().Sub(now).Round(time.Second)
+	switch {
+	case left <= 0 && h.CanRenew():
+		return "expired, renewed when it is needed"
+	case left <= 0:
+		return "expired"
+	case h.CanRenew():
+		return fmt.Sprintf("lives %s, then it is renewed", humanDuration(left))
+	}
+	return fmt.Sprintf("lives %s, then a new login is needed", humanDuration(left))
+}
+
+// humanDuration prints the two largest units.
+func humanDuration(d time.Duration) string {
+	switch {
+	case d >= 48*time.Hour:
+		return fmt.Sprintf("%d days", int(d.Hours())/24)
+	case d >= time.Hour:
+		return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
+	case d >= time.Minute:
+		return fmt.Sprintf("%dm%02ds", int(d.Minutes()), int(d.Seconds())%60)
+	}
+	return fmt.Sprintf("%ds", int(d.Seconds()))
+}

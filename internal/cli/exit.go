@@ -1,0 +1,221 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/apiauth/apiauth/internal/connection"
+	"github.com/apiauth/apiauth/internal/flow"
+	"github.com/apiauth/apiauth/internal/inject"
+	"github.com/apiauth/apiauth/internal/keyring"
+	"github.com/apiauth/apiauth/internal/loopback"
+	"github.com/apiauth/apiauth/internal/oauth"
+	"github.com/apiauth/apiauth/internal/project"
+	"github.com/apiauth/apiauth/internal/providers"
+	"github.com/apiauth/apiauth/internal/strictyaml"
+)
+
+// Exit statuses. Scripts rely on them.
+const (
+	exitOK           = 0
+	exitFailure      = 1   // failure or finding
+	exitUsage        = 2   // usage, configuration, unknown name
+	exitTemporary    = 3   // network or issuer: try again
+	exitNeedsConnect = 4   // a person must run connect
+	exitStore        = 5   // store locked, denied, absent, full, newer
+	exitRefused      = 6   // refused by policy: unbound folder, changed endpoint
+	exitSignal       = 128 // plus the signal's number
+)
+
+// hintError carries its own class and remedy.
+type hintError struct {
+	code int
+	err  error
+	hint string
+}
+
+func (e *hintError) Error() string { return e.err.Error() }
+func (e *hintError) Unwrap() error { return e.err }
+
+// failf is an error with an exit status and a remedy.
+func failf(code int, hint, format string, a ...any) error {
+	return &hintError{code: code, err: fmt.Errorf(format, a...), hint: hint}
+}
+
+// withHint adds a remedy to an error and keeps its class.
+func withHint(err error, hint string) error {
+	code, _ := explain(err)
+	return &hintError{code: code, err: err, hint: hint}
+}
+
+// usageError is a wrong call; the command's help is named.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+func usagef(format string, a ...any) error { return &usageError{fmt.Errorf(format, a...)} }
+
+func isUsageError(err error) bool {
+	var u *usageError
+	return errors.As(err, &u)
+}
+
+// silentError ends with a status and prints nothing: everything has been said.
+type silentError struct{ code int }
+
+func (e *silentError) Error() string { return fmt.Sprintf("exit status %d", e.code) }
+
+// explain is the one place that turns errors of the rooms into an exit status
+// and a remedy.
+func explain(err error) (code int, hint string) {
+	var (
+		hinted    *hintError
+		usage     *usageError
+		yaml      *strictyaml.Error
+		unknown   *providers.UnknownError
+		variable  *providers.MissingVariableError
+		changed   *connection.ChangedError
+		locked    *connection.LockedError
+		unbound   *project.UnboundError
+		noProject *project.UnknownProjectError
+		newer     *project.NewerFormatError
+		corrupt   *project.CorruptError
+		unsafe    *project.UnsafeError
+		untrusted *project.UntrustedError
+		denied    *flow.DeniedError
+		choice    *flow.ChoiceError
+		port      *loopback.PortTakenError
+		conflict  *inject.ConflictError
+		name      *inject.NameError
+		value     *inject.ValueError
+		format    *inject.FormatError
+		child     interface{ ExitCode() int }
+	)
+	switch {
+	case errors.As(err, &hinted):
+		return hinted.code, hinted.hint
+	case errors.As(err, &usage):
+		return exitUsage, ""
+	case errors.As(err, &child):
+		return child.ExitCode(), ""
+	case errors.As(err, &changed):
+		return exitRefused, fmt.Sprintf("if that is expected, run 'apiauth connect %s' and approve it", changed.Name)
+	case errors.As(err, &unbound):
+		return exitRefused, "run 'apiauth connect' to begin a new project here, or 'apiauth project link' to use an existing one"
+	case errors.As(err, &noProject):
+		return exitUsage, "'apiauth project show --all' lists the projects"
+	case errors.As(err, &untrusted):
+		return exitRefused, "make the file your own and not writable by others"
+	case errors.As(err, &yaml), errors.As(err, &conflict), errors.As(err, &name), errors.As(err, &value), errors.As(err, &format):
+		return exitUsage, ""
+	case errors.As(err, &unknown):
+		return exitUsage, "'apiauth provider list' shows the catalogue, and 'apiauth provider add' extends it"
+	case errors.As(err, &variable):
+		return exitUsage, fmt.Sprintf("give it with --var %s=VALUE", variable.Variable.Name)
+	case errors.As(err, &port):
+		return exitUsage, "end the program that uses it, or register another port and give it with --port"
+	case errors.As(err, &choice):
+		return exitUsage, ""
+	case errors.As(err, &denied):
+		return exitFailure, "run the command again to be asked once more"
+	case errors.Is(err, flow.ErrTimeout):
+		return exitFailure, "run the command again; --timeout gives more time"
+	case errors.Is(err, flow.ErrInterrupted):
+		return exitSignal + 2, ""
+	case errors.Is(err, flow.ErrNoTerminal):
+		return exitUsage, "run it at a terminal, or use --flow device where the provider has it"
+	case errors.Is(err, connection.ErrNotConnected), errors.Is(err, connection.ErrNeedsConnect):
+		return exitNeedsConnect, "run 'apiauth connect' with this name to grant access"
+	case errors.Is(err, connection.ErrNameTaken):
+		return exitUsage, "choose another name, or disconnect that one first"
+	case errors.Is(err, connection.ErrAccountDeclined):
+		return exitFailure, "use another name for the other account: 'apiauth connect NAME --provider ID'"
+	case errors.As(err, &locked):
+		return exitTemporary, "wait for it, or end it if it hangs; nothing was lost"
+	case errors.Is(err, keyring.ErrAbsent):
+		return exitStore, "start a keychain, or keep the grant in an encrypted file with --store file and APIAUTH_STORE_KEY (made by 'apiauth store key')"
+	case errors.Is(err, keyring.ErrLocked):
+		return exitStore, "unlock the keychain and try again, or use --store file for this project"
+	case errors.Is(err, keyring.ErrDenied):
+		return exitStore, "allow apiauth to use the keychain when it asks, or use --store file"
+	case errors.Is(err, keyring.ErrTimeout):
+		return exitStore, "see whether the keychain waits for an answer on the screen; 'apiauth doctor' tests it"
+	case errors.Is(err, keyring.ErrTooLarge), errors.Is(err, keyring.ErrFailed):
+		return exitStore, "'apiauth doctor' tests the keychain; --store file does without it"
+	case errors.Is(err, connection.ErrStoreFull):
+		return exitStore, "make room on the disk and try again; nothing was lost"
+	case errors.Is(err, connection.ErrNewer), errors.As(err, &newer):
+		return exitStore, "update apiauth"
+	case errors.Is(err, connection.ErrStoreKey):
+		return exitStore, "'apiauth help environment' names the variables that hold the store's key"
+	case errors.Is(err, connection.ErrCorrupt):
+		return exitStore, "run 'apiauth doctor'; 'apiauth connect' replaces a damaged connection"
+	case errors.As(err, &corrupt), errors.As(err, &unsafe), errors.Is(err, connection.ErrStoreWrite), errors.Is(err, connection.ErrStoreRead), errors.Is(err, connection.ErrConflict):
+		return exitStore, "'apiauth paths' shows where everything lies, 'apiauth doctor' what is wrong with it"
+	case errors.Is(err, connection.ErrTemporary), errors.Is(err, oauth.ErrNotSent), errors.Is(err, oauth.ErrNoAnswer), oauth.IsTemporary(err):
+		return exitTemporary, "nothing was lost: try again"
+	case errors.Is(err, connection.ErrClient):
+		return exitUsage, "set the right one with 'apiauth client set PROVIDER'"
+	case errors.Is(err, context.DeadlineExceeded):
+		return exitTemporary, ""
+	}
+	return exitFailure, ""
+}
+
+// lineWidth is how wide messages for people are.
+const lineWidth = 80
+
+// printError writes what failed and what to do about it.
+func printError(w io.Writer, err error, hint string) {
+	writeWrapped(w, "apiauth: error: ", err.Error())
+	if hint != "" {
+		writeWrapped(w, "apiauth: hint: ", hint)
+	}
+}
+
+// writeWrapped breaks a message at blanks so that no line is wider than
+// lineWidth, as far as its words allow. Continued lines are indented. The text
+// may come from anywhere: no line of it can begin like a CI command, because
+// none begins without our prefix or a blank.
+func writeWrapped(w io.Writer, prefix, msg string) {
+	for i, line := range strings.Split(msg, "\n") {
+		head := "  "
+		if i == 0 {
+			head = prefix
+		}
+		width := len(head)
+		var b strings.Builder
+		b.WriteString(head)
+		for j, word := range strings.Fields(oauthCleanLong(line)) {
+			switch n := len([]rune(word)); {
+			case j == 0:
+				width += n
+			case width+1+n > lineWidth:
+				b.WriteString("\n  ")
+				width = 2 + n
+			default:
+				b.WriteByte(' ')
+				width += 1 + n
+			}
+			b.WriteString(word)
+		}
+		b.WriteByte('\n')
+		_, _ = io.WriteString(w, b.String())
+	}
+}
+
+// oauthCleanLong removes what could steer a terminal, word by word, so that long
+// messages are not cut.
+func oauthCleanLong(s string) string {
+	words := strings.Fields(s)
+	for i, word := range words {
+		if strings.ContainsFunc(word, func(r rune) bool { return r < 0x20 || r >= 0x7f }) {
+			words[i] = oauth.Clean(word)
+		}
+	}
+	return strings.Join(words, " ")
+}

@@ -1,0 +1,207 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+
+	"github.com/apiauth/apiauth/internal/connection"
+	"github.com/apiauth/apiauth/internal/flow"
+	"github.com/apiauth/apiauth/internal/oauth"
+	"github.com/apiauth/apiauth/internal/providers"
+	"github.com/apiauth/apiauth/internal/secret"
+	"github.com/apiauth/apiauth/internal/store"
+)
+
+// clientChoice is the client registration that a login uses, and what is to be
+// stored of it.
+type clientChoice struct {
+	ID          string
+	Secret      secret.Text
+	RedirectURI string
+	Variables   map[string]string
+	// keep says that the registration came from a flag or the wizard and is to
+	// be stored once the flow has succeeded.
+	keep bool
+}
+
+// findClient decides which client to log in with: the flag, the manifest, the
+// stored registration, the environment, the definition, or the wizard.
+// s is nil where nothing has been stored yet.
+func (a *attempt) findClient(ctx context.Context, s *store.Store) (err error) {
+	c := &a.client
+	var reg *connection.Registration
+	if s != nil {
+		reg, err = s.Registration(a.provider, a.ws.projectID)
+		if err != nil && !errors.Is(err, connection.ErrNotStored) {
+			return err
+		}
+	}
+	id := variableName(a.provider)
+	switch {
+	case a.opts.ClientID != "":
+		c.ID = a.opts.ClientID
+	case a.wanted.ClientID != "":
+		c.ID = a.wanted.ClientID
+		a.ws.say("Using client %s, which %s names.", oauth.Clean(c.ID), a.ws.manifest.File)
+	case reg != nil:
+		c.ID = reg.ClientID
+	case a.ws.app.env("APIAUTH_CLIENT_ID_"+id) != "":
+		c.ID = a.ws.app.env("APIAUTH_CLIENT_ID_" + id)
+	case a.def.ClientID != "":
+		c.ID = a.def.ClientID
+	}
+	same := reg != nil && reg.ClientID == c.ID
+	c.Variables = map[string]string{}
+	if same {
+		c.RedirectURI = reg.RedirectURI
+		maps.Copy(c.Variables, reg.Variables)
+	}
+	if a.before != nil && a.before.Provider == a.provider {
+		maps.Copy(c.Variables, a.before.Pins.Variables)
+		if c.RedirectURI == "" && a.before.Pins.ClientID == c.ID {
+			c.RedirectURI = a.before.Pins.RedirectURI
+		}
+	}
+	maps.Copy(c.Variables, a.opts.Variables)
+	if a.opts.RedirectURI != "" {
+		c.RedirectURI = a.opts.RedirectURI
+	}
+	if err := a.askVariables(); err != nil {
+		return err
+	}
+
+	if a.keyOnly() {
+		return nil
+	}
+	switch {
+	case a.opts.SecretStdin:
+		if c.ID == "" {
+			return usagef("--client-secret-stdin needs --client-id, or a client that is stored")
+		}
+		if c.Secret, err = flow.ReadSecret(a.ws.app.Stdin); err != nil {
+			return failf(exitUsage, "", "%w", err)
+		}
+		c.keep = true
+	case same:
+		// A registration is bound to its endpoint and method: no other
+		// combination gets its secret.
+		pins, err := a.def.Pin(providers.PinOptions{Flow: flow.FlowBrowser, Variables: c.Variables, ClientID: c.ID, HasSecret: reg.HasSecret, RedirectURI: c.RedirectURI})
+		if err != nil {
+			return err
+		}
+		if reg.HasSecret && (pins.TokenEndpoint != reg.TokenEndpoint) {
+			return failf(exitRefused, fmt.Sprintf("if that is expected, store the secret again with 'apiauth client set %s'", a.provider),
+				"the client secret stored for %s belongs to %s, but its token endpoint is now %s", a.provider, reg.TokenEndpoint, pins.TokenEndpoint)
+		}
+		if c.Secret, err = s.ClientSecret(ctx, reg); err != nil {
+			return err
+		}
+	}
+	if c.Secret.IsZero() && c.ID != "" {
+		pins, err := a.def.Pin(providers.PinOptions{Flow: flow.FlowBrowser, Variables: c.Variables, ClientID: c.ID, HasSecret: true, RedirectURI: c.RedirectURI})
+		if err == nil {
+			if c.Secret, err = a.ws.variableSecret(&pins); err != nil {
+				return err
+			}
+		}
+	}
+	if a.opts.ClientID != "" && !same {
+		c.keep = true
+	}
+	if c.ID != "" {
+		return nil
+	}
+	if a.ws.person() {
+		return a.registerWithPerson(ctx)
+	}
+	return a.noClient()
+}
+
+// keyOnly reports that no client is needed: the provider knows static keys only.
+func (a *attempt) keyOnly() bool {
+	return a.opts.Flow == flow.FlowKey || len(a.def.Flows) == 1 && a.def.Flows[0] == flow.FlowKey
+}
+
+// noClient says how to register, with the exact redirect URI.
+func (a *attempt) noClient() error {
+	return failf(exitUsage,
+		fmt.Sprintf("register an application at %s with the redirect URI %s and run 'apiauth client set %s --client-id ID'", a.registerPage(), a.redirectToRegister(), a.provider),
+		"no client is registered for %s", oauth.Clean(a.def.Name))
+}
+
+// askVariables finds the values of the provider's variables that only the user
+// can know.
+func (a *attempt) askVariables() error {
+	for _, v := range a.def.Variables {
+		if v.From != "" && v.From != providers.FromUser {
+			continue
+		}
+		if a.client.Variables[v.Name] != "" || v.Default != "" {
+			continue
+		}
+		if !a.ws.person() {
+			return &providers.MissingVariableError{Provider: a.provider, Variable: v}
+		}
+		value, err := askText(a.ws.app, v.Title, v.Description)
+		if err != nil {
+			return err
+		}
+		a.client.Variables[v.Name] = value
+	}
+	return nil
+}
+
+// registerWithPerson leads a person through a client registration.
+func (a *attempt) registerWithPerson(ctx context.Context) error {
+	ws, def := a.ws, a.def
+	ws.say("No client is registered for %s yet. It takes a minute:", oauth.Clean(def.Name))
+	if def.Register.Page != "" {
+		ws.say("  1. open      %s", def.Register.Page)
+	}
+	for i, step := range def.Register.Steps {
+		ws.say("  %d. %s", i+2, oauth.Clean(step))
+	}
+	ws.say("  redirect URI to register, exactly:")
+	ws.say("    %s", a.redirectToRegister())
+	if def.Register.Notes != "" {
+		ws.say("  note: %s", oauth.Clean(def.Register.Notes))
+	}
+	if def.Register.Page != "" && ws.mayOpenBrowser(a.opts.NoBrowser) {
+		if err := ws.openBrowser(ctx, def.Register.Page); err != nil {
+			ws.warn("no browser could be opened: %v", err)
+		}
+	}
+	id, clientSecret, err := askClient(ws.app, def, a.redirectToRegister())
+	if err != nil {
+		return err
+	}
+	if id == "" {
+		return a.noClient()
+	}
+	a.client.ID, a.client.Secret, a.client.keep = id, clientSecret, true
+	return nil
+}
+
+// save stores a registration that this login brought along, for all projects of
+// the user.
+func (c *clientChoice) save(ctx context.Context, ws *workspace, s *store.Store, a *attempt) error {
+	if !c.keep {
+		return nil
+	}
+	method := a.pins.AuthMethod
+	err := s.SetClient(ctx, connection.Registration{
+		Provider:      a.provider,
+		ClientID:      c.ID,
+		TokenEndpoint: a.pins.TokenEndpoint,
+		AuthMethod:    method,
+		RedirectURI:   c.RedirectURI,
+		Variables:     c.Variables,
+	}, c.Secret)
+	if err != nil {
+		return fmt.Errorf("store the client of %s: %w", a.provider, err)
+	}
+	ws.say("Stored client %s for %s.", oauth.Clean(c.ID), oauth.Clean(a.def.Name))
+	return nil
+}

@@ -1,0 +1,139 @@
+package cli
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/apiauth/apiauth/internal/config"
+)
+
+// globals are the flags that every command has, and what became of them.
+type globals struct {
+	app *App
+	cfg config.Config
+
+	chdir    string
+	personal bool
+	store    string
+	noInput  bool
+	json     bool
+	quiet    bool
+	debug    bool
+}
+
+// NewRoot builds the command tree.
+func NewRoot(app *App) *cobra.Command {
+	g := &globals{app: app}
+	root := &cobra.Command{
+		Use:   "apiauth",
+		Short: "Connect to APIs that ask for OAuth, and use them without passing tokens around",
+		Long: `apiauth runs a provider's OAuth flow once, keeps the refresh token in the
+keychain of the operating system, and from then on hands a fresh access token
+to whatever needs it: a script, a build, a CI job, a front end in development.
+
+  apiauth connect spotify            log in once
+  apiauth token spotify              print a live access token
+  apiauth exec -- npm run build      run a command with tokens in its environment
+  apiauth sandbox --demo             see all of it, without any account`,
+		Version:           app.Version.Number,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		DisableAutoGenTag: true,
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return g.load(cmd) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return cmd.Help()
+		},
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			return unknownCommand(cmd, args[0])
+		},
+	}
+	root.SetVersionTemplate("apiauth {{.Version}}\n")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	root.SetHelpCommandGroupID(groupOther)
+
+	f := root.PersistentFlags()
+	f.StringVarP(&g.chdir, "chdir", "C", "", "act as if started in `DIR`")
+	f.BoolVar(&g.personal, "personal", false, "use the personal project even inside a project")
+	f.StringVar(&g.store, "store", "", "where a new project keeps its grants: keychain or file (default keychain)")
+	f.BoolVar(&g.noInput, "no-input", false, "ask nothing and open no browser")
+	f.BoolVar(&g.json, "json", false, "print data as JSON")
+	f.BoolVarP(&g.quiet, "quiet", "q", false, "print errors only")
+	f.BoolVar(&g.debug, "debug", false, "tell on stderr what is done; never prints a secret")
+
+	root.AddGroup(
+		&cobra.Group{ID: groupGrant, Title: "Obtain and keep grants:"},
+		&cobra.Group{ID: groupUse, Title: "Use them:"},
+		&cobra.Group{ID: groupSetup, Title: "Set up:"},
+		&cobra.Group{ID: groupOther, Title: "And:"},
+	)
+	root.AddCommand(
+		newConnectCmd(g), newDisconnectCmd(g), newRenameCmd(g), newStatusCmd(g), newListCmd(g),
+		newTokenCmd(g), newExecCmd(g), newEnvCmd(g), newAPICmd(g),
+		newClientCmd(g), newProviderCmd(g), newProjectCmd(g), newStoreCmd(g),
+		newDoctorCmd(g), newPathsCmd(g), newResetCmd(g), newSandboxCmd(g), newCompletionCmd(g), newVersionCmd(g),
+	)
+	root.AddCommand(helpTopics(g)...)
+	root.AddCommand(habits()...)
+	return root
+}
+
+// The groups of the help page.
+const (
+	groupGrant = "grant"
+	groupUse   = "use"
+	groupSetup = "setup"
+	groupOther = "other"
+)
+
+// load reads the configuration; it runs before every command.
+func (g *globals) load(cmd *cobra.Command) error {
+	flags := map[string]any{}
+	set := func(flag, setting string, value any) {
+		if f := cmd.Flag(flag); f != nil && f.Changed {
+			flags[setting] = value
+		}
+	}
+	set("personal", "personal", g.personal)
+	set("store", "store", g.store)
+	set("no-input", "no_input", g.noInput)
+	set("quiet", "quiet", g.quiet)
+	set("debug", "debug", g.debug)
+	set("json", "json", g.json)
+	dirs, err := config.Paths(g.app.Env, g.app.GOOS, g.app.Home)
+	if err != nil {
+		return err
+	}
+	cfg, err := config.Load(config.LoadOptions{Env: g.app.Env, Dir: dirs.Config, Flags: flags})
+	if err != nil {
+		return err
+	}
+	g.cfg = cfg
+	return nil
+}
+
+// dir is the folder that the command acts in.
+func (g *globals) dir() string {
+	switch {
+	case g.chdir == "":
+		return g.app.Dir
+	case filepath.IsAbs(g.chdir):
+		return filepath.Clean(g.chdir)
+	}
+	return filepath.Join(g.app.Dir, g.chdir)
+}
+
+// args turns cobra's argument errors into usage errors.
+func args(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, a []string) error {
+		if err := check(cmd, a); err != nil {
+			return &usageError{fmt.Errorf("%s: %w", cmd.CommandPath(), err)}
+		}
+		return nil
+	}
+}
