@@ -36,23 +36,44 @@ func Exec(argv, env []string) error {
 	}
 	err = syscall.Exec(path, argv, env)
 	if errors.Is(err, syscall.ENOEXEC) {
-		if err = textFile(path); err == nil {
-			if strings.HasPrefix(path, "-") {
-				path = "./" + path
-			}
-			err = syscall.Exec("/bin/sh", append([]string{"sh", path}, argv[1:]...), env)
+		var sh []string
+		if sh, err = script(path, argv); err == nil {
+			err = syscall.Exec(shell, sh, env)
 		}
 	}
+	return notStarted(argv[0], path, err)
+}
+
+// shell runs the scripts that do not say what runs them.
+const shell = "/bin/sh"
+
+// script returns the arguments with which shell runs the file at path, or why it
+// is no script.
+func script(path string, argv []string) ([]string, error) {
+	if err := textFile(path); err != nil {
+		return nil, err
+	}
+	if strings.HasPrefix(path, "-") {
+		path = "./" + path
+	}
+	return append([]string{"sh", path}, argv[1:]...), nil
+}
+
+// notStarted turns the system's refusal to run path into an error of ours.
+func notStarted(command, path string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if _, serr := os.Stat(path); serr == nil {
-			return &NotFoundError{argv[0], "the interpreter that " + path + " names does not exist"}
+			return &NotFoundError{command, "the interpreter that " + path + " names does not exist"}
 		}
-		return &NotFoundError{Command: argv[0]}
+		return &NotFoundError{Command: command}
 	case errors.Is(err, syscall.E2BIG):
 		err = errors.New("its arguments and environment are too long for this system")
 	}
-	return &NotExecutableError{argv[0], path, err}
+	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
+		err = pathErr.Err
+	}
+	return &NotExecutableError{command, path, err}
 }
 
 // lookup finds the file for a command the way a shell does, in the PATH of env.

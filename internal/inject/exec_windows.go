@@ -40,7 +40,7 @@ func Exec(argv, env []string) error {
 		return &ExitError{ended.ExitCode()}
 	}
 	if err != nil {
-		return &NotExecutableError{argv[0], path, err}
+		return notStarted(argv[0], path, err)
 	}
 	return nil
 }

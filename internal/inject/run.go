@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"sync"
 )
 
 // Streams are the standard streams of a child. A stream that is an *os.File is
@@ -32,11 +33,12 @@ func Run(ctx context.Context, argv, env []string, s Streams, stop func(*os.Proce
 		return err
 	}
 	child := &exec.Cmd{Path: path, Args: argv, Env: env, Stdin: s.Stdin, Stdout: s.Stdout, Stderr: s.Stderr}
-	if err := child.Start(); err != nil {
-		return &NotExecutableError{argv[0], path, err}
+	if child, err = start(child); err != nil {
+		return notStarted(argv[0], path, err)
 	}
 	done := make(chan struct{})
-	go func() {
+	var watch sync.WaitGroup
+	watch.Go(func() {
 		select {
 		case <-ctx.Done():
 			if stop != nil {
@@ -44,9 +46,10 @@ func Run(ctx context.Context, argv, env []string, s Streams, stop func(*os.Proce
 			}
 		case <-done:
 		}
-	}()
+	})
 	err = child.Wait()
 	close(done)
+	watch.Wait()
 	if ended, ok := errors.AsType[*exec.ExitError](err); ok {
 		return &ExitError{exitCode(ended.ProcessState)}
 	}

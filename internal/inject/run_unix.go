@@ -3,7 +3,9 @@
 package inject
 
 import (
+	"errors"
 	"os"
+	"os/exec"
 	"syscall"
 )
 
@@ -15,4 +17,19 @@ func exitCode(st *os.ProcessState) int {
 		return 128 + int(ws.Signal())
 	}
 	return st.ExitCode()
+}
+
+// start starts a child, through a shell if it is a script without an
+// interpreter line, and returns the one that runs.
+func start(child *exec.Cmd) (*exec.Cmd, error) {
+	err := child.Start()
+	if !errors.Is(err, syscall.ENOEXEC) {
+		return child, err
+	}
+	argv, err := script(child.Path, child.Args)
+	if err != nil {
+		return nil, err
+	}
+	again := &exec.Cmd{Path: shell, Args: argv, Env: child.Env, Stdin: child.Stdin, Stdout: child.Stdout, Stderr: child.Stderr}
+	return again, again.Start()
 }

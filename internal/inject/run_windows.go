@@ -21,3 +21,9 @@ func find(command string, _ []string) (string, error) {
 }
 
 func exitCode(st *os.ProcessState) int { return st.ExitCode() }
+
+func start(child *exec.Cmd) (*exec.Cmd, error) { return child, child.Start() }
+
+func notStarted(command, path string, err error) error {
+	return &NotExecutableError{command, path, err}
+}
