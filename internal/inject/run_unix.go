@@ -30,6 +30,7 @@ func start(child *exec.Cmd) (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	again := &exec.Cmd{Path: shell, Args: argv, Env: child.Env, Stdin: child.Stdin, Stdout: child.Stdout, Stderr: child.Stderr}
-	return again, again.Start()
+	child = &exec.Cmd{Path: shell, Args: argv, Env: child.Env, Stdin: child.Stdin, Stdout: child.Stdout, Stderr: child.Stderr}
+	err = child.Start()
+	return child, err
 }
