@@ -1,0 +1,514 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/apiauth/apiauth/internal/connection"
+	"github.com/apiauth/apiauth/internal/flow"
+	"github.com/apiauth/apiauth/internal/oauth"
+	"github.com/apiauth/apiauth/internal/project"
+	"github.com/apiauth/apiauth/internal/providers"
+	"github.com/apiauth/apiauth/internal/secret"
+	"github.com/apiauth/apiauth/internal/store"
+)
+
+func newClientCmd(g *globals) *cobra.Command {
+	return group(&cobra.Command{
+		Use:     "client",
+		Short:   "Client registrations: ids and secrets of your own applications",
+		GroupID: groupSetup,
+		Long: `A client is your application as a provider knows it: an id, often a secret, and
+the redirect URI that was registered. apiauth keeps one per provider, for all
+your projects or for one of them. A secret comes from a prompt or from stdin,
+never from a flag, and is stored like a refresh token. It is bound to the
+provider's token endpoint and goes nowhere else.`,
+	}, newClientSetCmd(g), newClientListCmd(g), newClientRemoveCmd(g))
+}
+
+type clientSetOptions struct {
+	Provider    string
+	ClientID    string
+	SecretStdin bool
+	Project     bool
+	RedirectURI string
+	Port        int
+	Variables   []string
+}
+
+func newClientSetCmd(g *globals) *cobra.Command {
+	var opts clientSetOptions
+	cmd := &cobra.Command{
+		Use:   "set PROVIDER",
+		Short: "Store the client that you registered at a provider",
+		Long: `Store the client that you registered at a provider, in place of an earlier one.
+PROVIDER is a catalogue id or the URL of an issuer. The redirect URI that has to
+stand in the provider's form is printed; 'apiauth provider show PROVIDER' tells
+how to register.
+
+At a terminal the secret is asked for without echo; an empty answer means a
+public client. Elsewhere it is read with --client-secret-stdin.`,
+		Example: `  apiauth client set github --client-id Iv1.8a61f9b3
+  pass show salesforce | apiauth client set salesforce --client-id 3MVG9 --client-secret-stdin
+  apiauth client set gitlab --client-id ab12 --var host=gitlab.example.com --project`,
+		Args:              args(cobra.ExactArgs(1)),
+		ValidArgsFunction: oneArg(completeProviders(g)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			opts.Provider = args[0]
+			return runClientSet(cmd.Context(), g, opts)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&opts.ClientID, "client-id", "", "the client's `ID`")
+	f.BoolVar(&opts.SecretStdin, "client-secret-stdin", false, "read the client secret from stdin")
+	f.BoolVar(&opts.Project, "project", false, "for this project only (default: for all of yours)")
+	f.StringVar(&opts.RedirectURI, "redirect-uri", "", "the `URI` that you registered, when it is not the provider's default here")
+	f.IntVar(&opts.Port, "port", 0, "the `PORT` of the redirect URI that you registered")
+	f.StringArrayVar(&opts.Variables, "var", nil, "a part of the provider's addresses, as `NAME=VALUE` (repeat)")
+	return cmd
+}
+
+func runClientSet(ctx context.Context, g *globals, opts clientSetOptions) error {
+	ws, err := g.workspace()
+	if err != nil {
+		return err
+	}
+	scope, err := ws.clientScope(opts.Project)
+	if err != nil {
+		return err
+	}
+	variables, err := parseVariables(opts.Variables)
+	if err != nil {
+		return err
+	}
+	def, err := ws.definition(ctx, opts.Provider)
+	if err != nil {
+		return err
+	}
+	if strings.Contains(opts.Provider, "://") {
+		// The person has just named the issuer; its hosts are shown and noted.
+		if err := ws.approveIssuer(opts.Provider, def, true); err != nil {
+			return err
+		}
+	}
+	if def.TokenEndpoint == "" && def.AuthorizationEndpoint == "" {
+		return failf(exitUsage, fmt.Sprintf("'apiauth connect %s' takes the key", opts.Provider),
+			"%s needs no client: its API takes a key", oauth.Clean(def.Name))
+	}
+	redirect, err := chosenRedirect(def, opts)
+	if err != nil {
+		return err
+	}
+	// Everything is checked before a person is asked for anything.
+	if _, err := def.Pin(providers.PinOptions{Variables: variables, ClientID: opts.ClientID, HasSecret: true, RedirectURI: redirect}); err != nil {
+		return pinError(err)
+	}
+	id, clientSecret, err := ws.readClient(def, opts, redirect)
+	if err != nil {
+		return err
+	}
+	if clientSecret.IsZero() && needsSecret(def.Provider) {
+		return failf(exitUsage, "give it at the prompt, or on stdin with --client-secret-stdin",
+			"%s needs a client secret", oauth.Clean(def.Name))
+	}
+	pins, err := def.Pin(providers.PinOptions{Variables: variables, ClientID: id, HasSecret: !clientSecret.IsZero(), RedirectURI: redirect})
+	if err != nil {
+		return pinError(err)
+	}
+	s, err := ws.clientStore(ctx, scope)
+	if err != nil {
+		return err
+	}
+	r := connection.Registration{
+		Provider:      opts.Provider,
+		Project:       scope,
+		ClientID:      id,
+		TokenEndpoint: pins.TokenEndpoint,
+		AuthMethod:    pins.AuthMethod,
+		RedirectURI:   redirect,
+		Variables:     variables,
+		HasSecret:     !clientSecret.IsZero(),
+		SetAt:         ws.app.Now().UTC(),
+	}
+	if err := s.SetClient(ctx, r, clientSecret); err != nil {
+		return fmt.Errorf("store the client of %s: %w", oauth.Clean(opts.Provider), err)
+	}
+	if g.cfg.JSON {
+		return printJSON(g.app.Stdout, describeClient(r, s.Kind(), def.RegisterURI(redirect)))
+	}
+	what := "client " + oauth.Clean(id)
+	if r.HasSecret {
+		what += " with its secret"
+	}
+	ws.say("Stored %s for %s, %s, in the %s store.", what, oauth.Clean(def.Name), ws.scopeText(scope), s.Kind())
+	ws.sayRedirect(def, redirect)
+	ws.noteOtherClients(s, opts.Provider, id)
+	return nil
+}
+
+// sayRedirect names what has to stand in the provider's form.
+func (ws *workspace) sayRedirect(def *providers.Definition, redirect string) {
+	if def.AuthorizationEndpoint == "" {
+		return
+	}
+	uri := def.RegisterURI(redirect)
+	if uri == "" {
+		ws.say("%s takes no redirect URI in its form.", oauth.Clean(def.Name))
+		return
+	}
+	ws.say("This redirect URI has to be registered there, exactly:")
+	ws.say("  %s", oauth.Clean(uri))
+	if page := def.Register.Page; page != "" {
+		ws.say("at %s", oauth.Clean(page))
+	}
+}
+
+// noteOtherClients names the connections of this project that were made with
+// another client: they go on with that one and get no secret of this one.
+func (ws *workspace) noteOtherClients(s *store.Store, provider, id string) {
+	if ws.unbound != nil {
+		return
+	}
+	names, err := s.Names(ws.projectID)
+	if err != nil {
+		return
+	}
+	var others []string
+	for _, name := range names {
+		h, err := s.Header(connection.Key{Project: ws.projectID, Name: name})
+		if err == nil && h.Provider == provider && h.Pins.ClientID != id && h.Pins.ClientID != "" {
+			others = append(others, name)
+		}
+	}
+	if len(others) > 0 {
+		ws.warn("%s: made with another client; connect again to use this one", strings.Join(others, ", "))
+	}
+}
+
+// clientScope is the project that a registration is for; empty for all projects
+// of the user.
+func (ws *workspace) clientScope(forProject bool) (string, error) {
+	if !forProject {
+		return "", nil
+	}
+	if ws.projectID == project.Personal {
+		return "", failf(exitUsage, "leave --project away to set it for all of yours, or write a manifest with 'apiauth project init'",
+			"--project: there is no project here")
+	}
+	return ws.bound()
+}
+
+func (ws *workspace) scopeText(scope string) string {
+	if scope == "" {
+		return "for all your projects"
+	}
+	return "for " + ws.label()
+}
+
+// clientStore is the store that a registration goes to: the project's, or the
+// one that its first connect will choose.
+func (ws *workspace) clientStore(ctx context.Context, scope string) (*store.Store, error) {
+	if ws.unbound == nil || scope != "" {
+		return ws.storeOrNew(ctx)
+	}
+	kind := ws.cfg.Store
+	if kind == "" {
+		kind = store.KindKeychain
+	}
+	return store.Create(ctx, ws.storeOptions(), kind)
+}
+
+// readClient finds the id and the secret: flags and stdin, else the person.
+func (ws *workspace) readClient(def *providers.Definition, opts clientSetOptions, redirect string) (string, secret.Text, error) {
+	id := opts.ClientID
+	if id == "" {
+		id = def.ClientID
+	}
+	if opts.SecretStdin {
+		if id == "" {
+			return "", secret.Text{}, usagef("--client-secret-stdin needs --client-id")
+		}
+		t, err := flow.ReadSecret(ws.app.Stdin)
+		if err != nil {
+			return "", secret.Text{}, failf(exitUsage, "pipe the secret as one line", "%w", err)
+		}
+		return id, t, nil
+	}
+	switch {
+	case id == "" && ws.person():
+		uri := def.RegisterURI(redirect)
+		if uri == "" {
+			uri = "none is registered"
+		}
+		id, t, err := askClient(ws.app, def, uri)
+		if err != nil {
+			return "", secret.Text{}, err
+		}
+		if id == "" {
+			return "", secret.Text{}, usagef("no client id was given")
+		}
+		return id, emptyAsZero(t), nil
+	case id == "":
+		return "", secret.Text{}, usagef("the client's id is missing: give it with --client-id")
+	case def.TokenEndpointAuthMethod == oauth.AuthNone, !ws.person():
+		return id, secret.Text{}, nil
+	}
+	hint := "not shown while you type"
+	if !needsSecret(def.Provider) {
+		hint += "; leave it empty for a client without one"
+	}
+	t, err := askHidden(ws.app, "Client secret of "+id, hint)
+	return id, emptyAsZero(t), err
+}
+
+// emptyAsZero makes an empty answer no secret at all.
+func emptyAsZero(t secret.Text) secret.Text {
+	if t.IsZero() || t.Len() == 0 {
+		return secret.Text{}
+	}
+	return t
+}
+
+// needsSecret reports whether no flow of the provider works without a secret.
+func needsSecret(p *providers.Provider) bool {
+	return p.TokenEndpointAuthMethod != oauth.AuthNone && p.TokenEndpointAuthMethod != "" && !p.SecretOptional && p.DeviceAuthMethod != oauth.AuthNone
+}
+
+// chosenRedirect is the redirect that was registered; empty for the provider's
+// own.
+func chosenRedirect(def *providers.Definition, opts clientSetOptions) (string, error) {
+	switch {
+	case opts.RedirectURI != "" && opts.Port != 0:
+		return "", usagef("--redirect-uri and --port exclude each other")
+	case opts.Port == 0 && opts.RedirectURI == "":
+		return "", nil
+	case def.AuthorizationEndpoint == "":
+		return "", usagef("%s has no browser flow, and so no redirect URI", oauth.Clean(def.Name))
+	case opts.RedirectURI != "":
+		return opts.RedirectURI, nil
+	case opts.Port < 1 || opts.Port > 65535:
+		return "", usagef("--port takes a number from 1 to 65535, not %d", opts.Port)
+	}
+	u, err := url.Parse(strings.Replace(def.DefaultRedirect(), ":*/", "/", 1))
+	if err != nil || u.Scheme != "http" {
+		return "", usagef("the redirect URI of %s has no port to choose; give the whole with --redirect-uri", oauth.Clean(def.Name))
+	}
+	u.Host = u.Hostname() + ":" + strconv.Itoa(opts.Port)
+	if strings.Contains(u.Hostname(), ":") {
+		u.Host = "[" + u.Hostname() + "]:" + strconv.Itoa(opts.Port)
+	}
+	return u.String(), nil
+}
+
+// pinError makes a wrong value of a flag a usage error.
+func pinError(err error) error {
+	var missing *providers.MissingVariableError
+	if errors.As(err, &missing) {
+		return err
+	}
+	return failf(exitUsage, "see --var, --redirect-uri and --port", "%w", err)
+}
+
+// parseVariables reads repeated NAME=VALUE.
+func parseVariables(pairs []string) (map[string]string, error) {
+	if len(pairs) == 0 {
+		return nil, nil
+	}
+	values := make(map[string]string, len(pairs))
+	for _, pair := range pairs {
+		name, value, ok := strings.Cut(pair, "=")
+		if !ok || name == "" || value == "" {
+			return nil, usagef("--var takes NAME=VALUE, not %q", oauth.Clean(pair))
+		}
+		if _, twice := values[name]; twice {
+			return nil, usagef("--var names %s twice", oauth.Clean(name))
+		}
+		values[name] = value
+	}
+	return values, nil
+}
+
+// clientInfo is a registration as it is shown. It holds no secret.
+type clientInfo struct {
+	Provider      string            `json:"provider"`
+	ClientID      string            `json:"client_id"`
+	Scope         string            `json:"scope"` // user or project
+	Project       string            `json:"project,omitempty"`
+	TokenEndpoint string            `json:"token_endpoint"`
+	AuthMethod    string            `json:"token_endpoint_auth_method"`
+	RedirectURI   string            `json:"redirect_uri,omitempty"`
+	Variables     map[string]string `json:"variables,omitempty"`
+	HasSecret     bool              `json:"has_secret"`
+	Store         string            `json:"store"`
+	SetAt         time.Time         `json:"set_at"`
+}
+
+func describeClient(r connection.Registration, kind, redirect string) clientInfo {
+	info := clientInfo{
+		Provider: r.Provider, ClientID: r.ClientID, Scope: "user", Project: r.Project,
+		TokenEndpoint: r.TokenEndpoint, AuthMethod: r.AuthMethod, RedirectURI: redirect,
+		Variables: r.Variables, HasSecret: r.HasSecret, Store: kind, SetAt: r.SetAt,
+	}
+	if r.Project != "" {
+		info.Scope = "project"
+	}
+	return info
+}
+
+func newClientListCmd(g *globals) *cobra.Command {
+	var all bool
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List the stored clients, without their secrets",
+		Long: `List the clients that are stored for all your projects and for this one. No
+secret is read: the keychain is not asked.`,
+		Args:              args(cobra.NoArgs),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE:              func(*cobra.Command, []string) error { return runClientList(g, all) },
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "those of your other projects, too")
+	return cmd
+}
+
+func runClientList(g *globals, all bool) error {
+	ws, err := g.workspace()
+	if err != nil {
+		return err
+	}
+	list := []clientInfo{}
+	err = ws.eachStore(func(s *store.Store) error {
+		registrations, err := s.Registrations()
+		if err != nil {
+			return err
+		}
+		for _, r := range registrations {
+			if r.Project == "" || r.Project == ws.projectID || all {
+				list = append(list, describeClient(r, s.Kind(), r.RedirectURI))
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if len(list) == 0 {
+		ws.say("No client is stored. 'apiauth client set PROVIDER' stores one; connect asks for it, too.")
+	}
+	if g.cfg.JSON {
+		return printJSON(g.app.Stdout, list)
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	rows := [][]string{{"PROVIDER", "CLIENT ID", "SECRET", "FOR", "STORE", "REDIRECT URI", "SET"}}
+	for _, c := range list {
+		held, scope := "no", "all projects"
+		if c.HasSecret {
+			held = "yes"
+		}
+		switch c.Project {
+		case "":
+		case ws.projectID:
+			scope = "this project"
+		default:
+			scope = "project " + c.Project
+		}
+		redirect := c.RedirectURI
+		if redirect == "" {
+			redirect = "(default)"
+		}
+		rows = append(rows, []string{c.Provider, c.ClientID, held, scope, c.Store, redirect, c.SetAt.Format(time.DateOnly)})
+	}
+	return printTable(g.app.Stdout, rows...)
+}
+
+// eachStore calls do for every store of the user.
+func (ws *workspace) eachStore(do func(*store.Store) error) error {
+	metas, err := store.List(ws.storesDir())
+	if err != nil {
+		return err
+	}
+	for _, m := range metas {
+		s, err := store.Open(ws.storeOptions(), m.ID)
+		if err != nil {
+			return err
+		}
+		if err := do(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func newClientRemoveCmd(g *globals) *cobra.Command {
+	var forProject bool
+	cmd := &cobra.Command{
+		Use:   "remove PROVIDER",
+		Short: "Forget a client and its secret",
+		Long: `Forget the client that is stored for a provider, with its secret. The provider
+is not told: remove the application there when it is no longer needed.
+Connections that need the secret cannot be refreshed any more.`,
+		Args:              args(cobra.ExactArgs(1)),
+		ValidArgsFunction: oneArg(completeClients(g)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runClientRemove(cmd.Context(), g, args[0], forProject)
+		},
+	}
+	cmd.Flags().BoolVar(&forProject, "project", false, "the one that is for this project only")
+	return cmd
+}
+
+func runClientRemove(ctx context.Context, g *globals, provider string, forProject bool) error {
+	ws, err := g.workspace()
+	if err != nil {
+		return err
+	}
+	scope, err := ws.clientScope(forProject)
+	if err != nil {
+		return err
+	}
+	removed := 0
+	err = ws.eachStore(func(s *store.Store) error {
+		err := s.RemoveClient(ctx, provider, scope)
+		switch {
+		case errors.Is(err, connection.ErrNotStored):
+			return nil
+		case err != nil:
+			return fmt.Errorf("remove the client of %s: %w", oauth.Clean(provider), err)
+		}
+		removed++
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if removed == 0 {
+		return failf(exitUsage, "'apiauth client list' shows what is stored", "no client of %q is stored %s", oauth.Clean(provider), ws.scopeText(scope))
+	}
+	ws.say("Removed the client of %s that was stored %s.", oauth.Clean(provider), ws.scopeText(scope))
+	return nil
+}
+
+// completeClients completes the providers that a client is stored for.
+func completeClients(g *globals) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, given []string, prefix string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		var names []string
+		if ws, err := g.completing(cmd); err == nil {
+			_ = ws.eachStore(func(s *store.Store) error {
+				registrations, err := s.Registrations()
+				for _, r := range registrations {
+					names = append(names, r.Provider)
+				}
+				return err
+			})
+		}
+		return matching(names, given, prefix), cobra.ShellCompDirectiveNoFileComp
+	}
+}

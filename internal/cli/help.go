@@ -1,0 +1,188 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/apiauth/apiauth/internal/config"
+	"github.com/apiauth/apiauth/internal/oauth"
+	"github.com/apiauth/apiauth/internal/providers"
+	"github.com/apiauth/apiauth/internal/strictyaml"
+)
+
+// helpTopics are pages of help that belong to no command.
+func helpTopics(g *globals) []*cobra.Command {
+	topic := func(name, short string, text func() string) *cobra.Command {
+		cmd := &cobra.Command{Use: name, Short: short}
+		// Written when it is asked for: most calls are not for help.
+		cmd.SetHelpFunc(func(*cobra.Command, []string) { _, _ = fmt.Fprint(g.app.Stdout, text()) })
+		return cmd
+	}
+	return []*cobra.Command{
+		topic("environment", "Variables that apiauth reads", environmentHelp),
+		topic("exit-codes", "What the exit status says", exitCodesHelp),
+	}
+}
+
+func environmentHelp() string {
+	var b strings.Builder
+	b.WriteString(`Variables that apiauth reads. It reads no others.
+
+A flag goes before its variable, and a variable before config.yaml in the user's
+own configuration folder; 'apiauth paths' says where that is. A variable that is
+set to nothing counts as not set. For <ID> put the provider's id in capitals,
+with - as _.
+
+`)
+	for _, s := range config.Environment() {
+		fmt.Fprintf(&b, "%s\n", s.Name)
+		for _, line := range wrap(s.Use, lineWidth-4) {
+			fmt.Fprintf(&b, "    %s\n", line)
+		}
+		switch {
+		case s.Key != "" && s.Flag != "":
+			fmt.Fprintf(&b, "    Flag: %s. In config.yaml: %s\n", s.Flag, s.Key)
+		case s.Key != "":
+			fmt.Fprintf(&b, "    In config.yaml: %s\n", s.Key)
+		case s.Flag != "":
+			fmt.Fprintf(&b, "    Flag: %s\n", s.Flag)
+		}
+	}
+	return b.String()
+}
+
+func exitCodesHelp() string {
+	return `What the exit status of apiauth says.
+
+  0      done
+  1      it failed, or a check found something
+  2      wrong call, wrong configuration, or an unknown name
+  3      temporary: the network or the issuer failed; try again
+  4      a person has to run 'apiauth connect'
+  5      the store: locked, denied, absent, full, or written by a newer version
+  6      refused by policy: a folder that is not bound, a changed endpoint
+  128+n  ended by signal n
+
+'apiauth exec' ends with the status of its command once that runs. Before, the
+status is one of the above, with a line on stderr that begins with "apiauth:";
+127 says that the command was not found and 126 that it cannot be run, as a
+shell does.
+`
+}
+
+// habits are commands that people type because other programs have them. Some
+// run the real one, the others say what it is called here.
+func habits() []*cobra.Command {
+	alias := func(name, real string) *cobra.Command {
+		return &cobra.Command{
+			Use:                name,
+			Short:              "The same as " + real,
+			Hidden:             true,
+			DisableFlagParsing: true,
+			PersistentPreRunE:  func(*cobra.Command, []string) error { return nil },
+			RunE: func(cmd *cobra.Command, args []string) error {
+				root := cmd.Root()
+				root.SetArgs(append([]string{real}, args...))
+				return root.ExecuteContext(cmd.Context())
+			},
+		}
+	}
+	hint := func(name, say string) *cobra.Command {
+		return &cobra.Command{
+			Use:                name,
+			Short:              "Says what this is called here",
+			Hidden:             true,
+			DisableFlagParsing: true,
+			PersistentPreRunE:  func(*cobra.Command, []string) error { return nil },
+			RunE: func(_ *cobra.Command, args []string) error {
+				given := "NAME"
+				for _, a := range args {
+					if !strings.HasPrefix(a, "-") {
+						given = oauth.Clean(a)
+						break
+					}
+				}
+				return failf(exitUsage, strings.ReplaceAll(say, "NAME", given), "there is no command %q", name)
+			},
+		}
+	}
+	return []*cobra.Command{
+		alias("login", "connect"),
+		alias("add", "connect"),
+		alias("logout", "disconnect"),
+		alias("ls", "list"),
+		alias("whoami", "status"),
+		hint("authorize", "'apiauth connect NAME' logs in"),
+		hint("auth", "'apiauth connect NAME' logs in, 'apiauth token NAME' prints a token"),
+		hint("signin", "'apiauth connect NAME' logs in"),
+		hint("reconnect", "'apiauth connect NAME' again does that"),
+		hint("remove", "'apiauth disconnect NAME' forgets a connection and revokes it where it can"),
+		hint("rm", "'apiauth disconnect NAME' forgets a connection and revokes it where it can"),
+		hint("delete", "'apiauth disconnect NAME' forgets a connection and revokes it where it can"),
+		hint("mv", "'apiauth rename NAME NEW' does that"),
+		hint("get", "'apiauth token NAME' prints a live access token"),
+		hint("print", "'apiauth token NAME' prints a live access token"),
+		hint("access-token", "'apiauth token NAME' prints a live access token"),
+		hint("refresh", "'apiauth token NAME' refreshes when it is needed; after a 401 use 'apiauth token NAME --refresh'"),
+		hint("run", "'apiauth exec -- COMMAND' runs a command with tokens in its environment"),
+		hint("export", "'apiauth env --format sh' prints variables for a shell"),
+		hint("curl", "'apiauth api NAME PATH' calls the API with the token added"),
+		hint("request", "'apiauth api NAME PATH' calls the API with the token added"),
+		hint("show", "'apiauth status NAME' shows a connection, 'apiauth provider show ID' a provider"),
+		hint("providers", "'apiauth provider list' shows the catalogue"),
+		hint("clients", "'apiauth client list' shows the client registrations"),
+		hint("projects", "'apiauth project show --all' lists the projects"),
+		hint("init", "'apiauth project init' writes a manifest; without one everything belongs to the personal project"),
+		hint("config", "'apiauth paths' says where config.yaml lies, 'apiauth help environment' what can be set"),
+		hint("check", "'apiauth doctor' proves the set-up, 'apiauth provider check FILE' a provider definition"),
+		hint("uninstall", "'apiauth reset' removes everything that apiauth keeps, keychain items included"),
+		hint("upgrade", "apiauth comes by the way it was installed, and is updated by it"),
+		hint("update", "apiauth comes by the way it was installed, and is updated by it"),
+	}
+}
+
+// unknownCommand says what was probably meant. cmd is the command that name
+// stands below.
+func unknownCommand(cmd *cobra.Command, name string) error {
+	var known []string
+	for _, c := range cmd.Commands() {
+		if c.IsAvailableCommand() || c.IsAdditionalHelpTopicCommand() && !c.Hidden {
+			known = append(known, c.Name())
+		}
+	}
+	msg := fmt.Sprintf("unknown command %q", oauth.Clean(name))
+	if cmd.HasParent() {
+		msg += " for " + cmd.CommandPath()
+	}
+	near := strictyaml.Suggest(name, known)
+	if near == "" {
+		if s := cmd.SuggestionsFor(name); len(s) > 0 {
+			near = s[0]
+		}
+	}
+	if near != "" {
+		return failf(exitUsage, fmt.Sprintf("did you mean '%s %s'?", cmd.CommandPath(), near), "%s", msg)
+	}
+	if !cmd.HasParent() {
+		if _, err := providers.Open("").Digest(name); err == nil {
+			return failf(exitUsage, fmt.Sprintf("'apiauth connect %s' logs in there, 'apiauth token %s' prints a token", name, name), "%s", msg)
+		}
+	}
+	return failf(exitUsage, fmt.Sprintf("'%s --help' lists the commands", cmd.CommandPath()), "%s", msg)
+}
+
+// group makes a command that only holds others: alone it prints its help, and a
+// word that is none of its commands is an error.
+func group(cmd *cobra.Command, commands ...*cobra.Command) *cobra.Command {
+	cmd.Args = func(cmd *cobra.Command, words []string) error {
+		if len(words) == 0 {
+			return nil
+		}
+		return unknownCommand(cmd, words[0])
+	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	cmd.AddCommand(commands...)
+	return cmd
+}
