@@ -5,9 +5,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"io"
 	"os"
-	"os/exec"
 	"os/signal"
 	"runtime"
 	"sync/atomic"
@@ -57,7 +55,6 @@ func run() int {
 		Now:           time.Now,
 		Sleep:         sleep,
 		Rand:          rand.Reader,
-		StartBrowser:  startBrowser,
 		SystemBrowser: systemBrowser,
 		Exec:          inject.Exec,
 		Interrupted:   func() int { return int(caught.Load()) },
@@ -101,18 +98,6 @@ func sleep(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-}
-
-// startBrowser starts a browser that outlives this process. What it prints goes
-// to stderr: stdout is for data.
-func startBrowser(_ context.Context, argv []string, stderr io.Writer) error {
-	cmd := exec.Command(argv[0], argv[1:]...) //nolint:noctx // it must outlive the context
-	cmd.Stdout, cmd.Stderr = stderr, stderr
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	go func() { _ = cmd.Wait() }()
-	return nil
 }
 
 // systemBrowser is the system's own way to open a URL.

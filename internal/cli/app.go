@@ -15,7 +15,6 @@ import (
 
 	"github.com/apiauth/apiauth/internal/inject"
 	"github.com/apiauth/apiauth/internal/keyring"
-	"github.com/apiauth/apiauth/internal/secret"
 )
 
 // App is everything that a command may touch of the world outside. main fills
@@ -44,18 +43,16 @@ type App struct {
 
 	// Keychain replaces the operating system's keychain; nil for the real one.
 	Keychain keyring.Backend
-	// StartBrowser starts a browser's command line without waiting for it.
-	StartBrowser func(ctx context.Context, argv []string, stderr io.Writer) error
-	// SystemBrowser opens a URL with the system's own opener.
+	// StartBrowser starts a browser's command line; nil starts a process.
+	StartBrowser func(ctx context.Context, argv []string) error
+	// SystemBrowser opens a URL where the system has no program for that
+	// (Windows).
 	SystemBrowser func(url string) error
 	// Approve, when set, stands in for browser and person: it walks a login by
 	// itself. Only the sandbox sets it, for its own issuer.
 	Approve func(ctx context.Context, url string) error
 	// Exec replaces this process by a command. It returns only on failure.
 	Exec func(argv, env []string) error
-	// AskSecret reads one line without echo from the terminal.
-	AskSecret func(ctx context.Context, prompt string) (secret.Text, error)
-
 	// Interrupted returns the number of the signal that ended the context, or 0.
 	Interrupted func() int
 

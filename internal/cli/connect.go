@@ -385,9 +385,6 @@ func (a *attempt) settle() error {
 	if err != nil {
 		return err
 	}
-	if strings.Contains(a.provider, "://") {
-		pins.Provider = a.provider
-	}
 	a.pins = pins
 	return a.chooseScopes()
 }
@@ -565,7 +562,7 @@ func (a *attempt) runFlow(ctx context.Context) (*flow.Result, error) {
 	case flow.FlowClientCredentials:
 		return flow.ClientCredentials(fa)
 	case flow.FlowKey, flow.FlowImport:
-		value, err := a.readCredential(ctx)
+		value, err := a.readCredential()
 		if err != nil {
 			return nil, err
 		}
@@ -579,17 +576,17 @@ func (a *attempt) runFlow(ctx context.Context) (*flow.Result, error) {
 }
 
 // readCredential takes a key or a token from standard input or a hidden prompt.
-func (a *attempt) readCredential(ctx context.Context) (secret.Text, error) {
+func (a *attempt) readCredential() (secret.Text, error) {
 	if a.opts.ImportStdin {
 		return flow.ReadSecret(a.ws.app.Stdin)
 	}
-	if !a.ws.person() || a.ws.app.AskSecret == nil {
+	if !a.ws.person() {
 		return secret.Text{}, failf(exitUsage, "pipe it in with --import-stdin", "the key of %s must be typed at a terminal", oauth.Clean(a.def.Name))
 	}
 	if page := a.def.Register.Page; page != "" {
 		a.ws.say("Make a key at %s", page)
 	}
-	return a.ws.app.AskSecret(ctx, fmt.Sprintf("Key for %s (not shown): ", oauth.Clean(a.def.Name)))
+	return askHidden(a.ws.app, "Key for "+a.def.Name, "not shown while you type")
 }
 
 // imported decides what an imported credential is: a token that the API accepts

@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/apiauth/apiauth/internal/config"
 	"github.com/apiauth/apiauth/internal/connection"
 	"github.com/apiauth/apiauth/internal/flow"
 	"github.com/apiauth/apiauth/internal/inject"
@@ -89,6 +90,9 @@ func explain(err error) (code int, hint string) {
 		denied    *flow.DeniedError
 		choice    *flow.ChoiceError
 		port      *loopback.PortTakenError
+		shadow    *providers.ShadowError
+		moved     *providers.MovedError
+		setting   *config.Error
 		conflict  *inject.ConflictError
 		name      *inject.NameError
 		value     *inject.ValueError
@@ -110,6 +114,12 @@ func explain(err error) (code int, hint string) {
 		return exitUsage, "'apiauth project show --all' lists the projects"
 	case errors.As(err, &untrusted):
 		return exitRefused, "make the file your own and not writable by others"
+	case errors.As(err, &moved):
+		return exitRefused, "run 'apiauth connect' with this name to follow it"
+	case errors.As(err, &shadow):
+		return exitUsage, ""
+	case errors.As(err, &setting):
+		return exitUsage, "'apiauth help environment' lists the settings"
 	case errors.As(err, &yaml), errors.As(err, &conflict), errors.As(err, &name), errors.As(err, &value), errors.As(err, &format):
 		return exitUsage, ""
 	case errors.As(err, &unknown):
@@ -122,6 +132,8 @@ func explain(err error) (code int, hint string) {
 		return exitUsage, ""
 	case errors.As(err, &denied):
 		return exitFailure, "run the command again to be asked once more"
+	case errors.Is(err, flow.ErrCodeExpired):
+		return exitFailure, "run the command again for another code"
 	case errors.Is(err, flow.ErrTimeout):
 		return exitFailure, "run the command again; --timeout gives more time"
 	case errors.Is(err, flow.ErrInterrupted):

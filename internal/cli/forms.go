@@ -115,16 +115,17 @@ func (ws *workspace) openBrowser(ctx context.Context, url string) error {
 		return ws.app.Approve(ctx, url)
 	}
 	o := flow.Opener{
-		Env:    ws.app.env,
-		Stderr: ws.app.Stderr,
-		GOOS:   ws.app.GOOS,
+		Env:     ws.app.env,
+		Environ: ws.app.Environ(),
+		Stderr:  ws.app.Stderr,
+		Start:   ws.app.StartBrowser,
+		GOOS:    ws.app.GOOS,
 	}
 	if ws.manifest != nil {
 		o.ProjectDir = ws.manifest.Dir()
 	}
-	if start := ws.app.StartBrowser; start != nil {
-		o.Start = func(ctx context.Context, argv []string) error { return start(ctx, argv, ws.app.Stderr) }
+	if ws.app.GOOS == "windows" {
+		o.Fallback = ws.app.SystemBrowser
 	}
-	o.Fallback = ws.app.SystemBrowser
 	return o.Open(ctx, url)
 }

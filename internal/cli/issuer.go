@@ -45,7 +45,7 @@ func (ws *workspace) definition(ctx context.Context, provider string) (*provider
 	if err != nil {
 		return nil, err
 	}
-	return &providers.Definition{Provider: p, Origin: providers.User}, nil
+	return &providers.Definition{Provider: p, Origin: providers.Discovered}, nil
 }
 
 func (ws *workspace) discover(ctx context.Context, issuer string, allowLoopback bool) (providers.Metadata, error) {

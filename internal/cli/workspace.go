@@ -304,25 +304,25 @@ func (ws *workspace) secretVariable(name string) (secret.Text, error) {
 }
 
 // passphrase asks for the passphrase of a file store, in the environment first.
-func (ws *workspace) passphrase(ctx context.Context, create bool) (secret.Text, error) {
+func (ws *workspace) passphrase(_ context.Context, create bool) (secret.Text, error) {
 	t, err := ws.secretVariable("APIAUTH_STORE_PASSPHRASE")
 	if err != nil || !t.IsZero() {
 		return t, err
 	}
-	if !ws.person() || ws.app.AskSecret == nil {
+	if !ws.person() {
 		return secret.Text{}, nil
 	}
 	if !create {
-		return ws.app.AskSecret(ctx, "Passphrase of the file store: ")
+		return askHidden(ws.app, "Passphrase of the file store", "")
 	}
-	first, err := ws.app.AskSecret(ctx, "New passphrase for the file store: ")
+	first, err := askHidden(ws.app, "New passphrase for the file store", "at least 8 characters; without it the grants are lost")
 	if err != nil {
 		return secret.Text{}, err
 	}
 	if first.Len() < 8 {
 		return secret.Text{}, failf(exitUsage, "", "the passphrase has fewer than 8 characters")
 	}
-	again, err := ws.app.AskSecret(ctx, "The same once more: ")
+	again, err := askHidden(ws.app, "The same once more", "")
 	if err != nil {
 		return secret.Text{}, err
 	}
