@@ -141,7 +141,11 @@ type Body struct {
 	// Refresh is our own copy of the refresh token; zero when the keychain is
 	// known to hold the newest one.
 	Refresh secret.Text
-	Kept    map[string]string // kept fields of the token response or callback
+	// Spare is the refresh token before Refresh, kept while it is not known
+	// which of the two the issuer accepts: Refresh came in an answer that was
+	// of no use otherwise. Zero in all other cases.
+	Spare secret.Text
+	Kept  map[string]string // kept fields of the token response or callback
 }
 
 // Record is a connection as it is stored.

@@ -38,15 +38,18 @@ func (s *Source) Disconnect(ctx context.Context, name string, local bool) (Farew
 	if errors.Is(readErr, ErrNotStored) && !s.Store.Pending(key) {
 		return Farewell{}, definite(ErrNotConnected, nil, "%q is not connected", name)
 	}
+	if !local && s.Store.Pending(key) {
+		// The token that has to be revoked may be in a sealed answer.
+		if now, err := s.recoverLocked(ctx, key, guard); err == nil && now != nil {
+			rec, readErr = now, nil
+		}
+	}
 	var refresh secret.Text
 	switch {
 	case readErr == nil:
 		f.Header, f.Known = rec.Header, true
-		refresh = rec.Body.Refresh
-		if refresh.IsZero() && rec.HasRefresh {
-			if g, err := guard.Grant(ctx); err == nil {
-				refresh = g.Refresh
-			}
+		if !local {
+			refresh, f.Err = s.newest(ctx, guard, rec)
 		}
 	default:
 		if h, err := s.Store.Header(key); err == nil {
@@ -57,7 +60,7 @@ func (s *Source) Disconnect(ctx context.Context, name string, local bool) (Farew
 	// The client secret is read before the files go: its registration stays,
 	// but a locked keychain should be known first.
 	var clientSecret secret.Text
-	if readErr == nil && !local {
+	if readErr == nil && !local && f.Err == nil {
 		clientSecret, err = s.secretFor(ctx, &rec.Header)
 		if err != nil {
 			f.Err = err
@@ -75,6 +78,27 @@ func (s *Source) Disconnect(ctx context.Context, name string, local bool) (Farew
 		return f, fmt.Errorf("disconnect %q: the files are gone, the keychain items are not: %w", name, delErr)
 	}
 	return f, nil
+}
+
+// newest finds the refresh token to revoke: our copy, or the keychain's.
+func (s *Source) newest(ctx context.Context, guard Guard, rec *Record) (secret.Text, error) {
+	if !rec.HasRefresh {
+		return secret.Text{}, nil
+	}
+	ours := rec.Body.Refresh
+	if !ours.IsZero() && rec.Keychain != KeychainPending {
+		return ours, nil
+	}
+	g, err := guard.Grant(ctx)
+	switch {
+	case err == nil && (ours.IsZero() || g.Generation > rec.GrantGeneration):
+		return g.Refresh, nil
+	case !ours.IsZero():
+		return ours, nil
+	case errors.Is(err, ErrNotStored):
+		return secret.Text{}, errors.New("the keychain no longer holds the refresh token, so it could not be revoked")
+	}
+	return secret.Text{}, fmt.Errorf("the refresh token could not be read, so it could not be revoked: %w", err)
 }
 
 func (s *Source) revoke(ctx context.Context, rec *Record, refresh, clientSecret secret.Text) (bool, error) {
@@ -103,7 +127,7 @@ func (s *Source) Rename(ctx context.Context, name, to string) error {
 	if name == to {
 		return definite(ErrNameTaken, nil, "%q already has that name", name)
 	}
-	if err := s.Recover(ctx, name); err != nil {
+	if err := s.Recover(ctx, to); err != nil {
 		return fmt.Errorf("rename %q: %w", name, err)
 	}
 	// Both locks are taken in alphabetical order, so that two renames cannot
@@ -126,12 +150,12 @@ func (s *Source) Rename(ctx context.Context, name, to string) error {
 	if first != name {
 		from, dest = b, a
 	}
-	rec, err := from.Read(ctx)
-	if errors.Is(err, ErrNotStored) {
-		return definite(ErrNotConnected, nil, "%q is not connected", name)
-	}
+	rec, err := s.recoverLocked(ctx, Key{s.Project, name}, from)
 	if err != nil {
 		return fmt.Errorf("rename %q: %w", name, err)
+	}
+	if rec == nil {
+		return definite(ErrNotConnected, nil, "%q is not connected", name)
 	}
 	if _, err := dest.Read(ctx); !errors.Is(err, ErrNotStored) {
 		return definite(ErrNameTaken, nil, "rename %q: %q exists already", name, to)
@@ -140,6 +164,9 @@ func (s *Source) Rename(ctx context.Context, name, to string) error {
 		g, err := from.Grant(ctx)
 		if err != nil {
 			return fmt.Errorf("rename %q: read its refresh token: %w", name, err)
+		}
+		if g.Generation < rec.GrantGeneration {
+			return definite(ErrNeedsConnect, nil, "rename %q: the keychain no longer holds its newest refresh token", name)
 		}
 		rec.Body.Refresh = g.Refresh
 	}

@@ -55,13 +55,12 @@ func (s *Source) Enroll(ctx context.Context, l Login) (*Record, error) {
 			return nil, err
 		}
 		guard.Unlock()
-		agreed := l.Confirm != nil && l.Confirm(ctx, cur.Account, next.Account)
+		if l.Confirm == nil || !l.Confirm(ctx, cur.Account, next.Account) {
+			return nil, definite(ErrAccountDeclined, nil, "%q belongs to %s, but %s signed in", key.Name, cur.Account.describe(), next.Account.describe())
+		}
 		if guard, err = s.Store.Lock(context.WithoutCancel(ctx), key, s.lockWait()); err != nil {
 			guard = unlocked{}
 			return nil, fmt.Errorf("store the connection %q: %w", key.Name, err)
-		}
-		if !agreed {
-			return nil, definite(ErrAccountDeclined, nil, "%q belongs to %s, but %s signed in", key.Name, cur.Account.describe(), next.Account.describe())
 		}
 	}
 	ctx = context.WithoutCancel(ctx)
@@ -88,6 +87,12 @@ func (a Account) describe() string {
 
 // enrollLocked returns the record to be, with the lock held.
 func (s *Source) enrollLocked(ctx context.Context, key Key, l Login) (_ *Record, _ Guard, err error) {
+	if l.Answer != nil {
+		// The issuer has given already: there is no way back.
+		ctx = context.WithoutCancel(ctx)
+	} else if l.Request == nil && l.Key.IsZero() {
+		return nil, nil, fmt.Errorf("store the connection %q: the login holds neither a request nor an answer nor a key", key.Name)
+	}
 	guard, err := s.Store.Lock(ctx, key, s.lockWait())
 	if err != nil {
 		return nil, nil, fmt.Errorf("store the connection %q: %w", key.Name, err)
@@ -110,8 +115,8 @@ func (s *Source) enrollLocked(ctx context.Context, key Key, l Login) (_ *Record,
 	}
 	// An answer that an earlier process sealed must not be written over by an
 	// attempt that may still fail.
-	if _, _, err := r.recover(ctx, cur); err != nil {
-		return nil, nil, err
+	if cur, _, err = r.recover(ctx, cur); err != nil {
+		return nil, nil, fmt.Errorf("complete what was interrupted for %q: %w", key.Name, err)
 	}
 
 	if !l.Key.IsZero() {
@@ -135,21 +140,23 @@ func (s *Source) enrollLocked(ctx context.Context, key Key, l Login) (_ *Record,
 	var ans oauth.Answer
 	if l.Answer != nil {
 		ans = *l.Answer
-		if err := guard.Seal(ctx, encodeAnswer(ans)); err != nil {
+		if err := guard.Seal(ctx, encodeAnswer(ans, secret.Text{})); err != nil {
 			s.warn("the issuer's answer could not be written ahead: %v", err)
 		}
-	} else if ans, err = sendSealed(ctx, s, guard, *l.Request); err != nil {
+	} else if ans, err = sendSealed(ctx, s, guard, *l.Request, l.Imported); err != nil {
 		_ = guard.Drop()
-		return nil, nil, definite(ErrTemporary, err, "exchange the login for tokens of %q", key.Name)
+		kind := ErrTemporary
+		if errors.Is(err, oauth.ErrRefused) {
+			kind = ErrRefused
+		}
+		return nil, nil, definite(kind, err, "exchange the login for tokens of %q", key.Name)
 	}
 	next, err := r.granted(context.WithoutCancel(ctx), cur, l.Draft, l.Callback, ans)
 	if err != nil {
 		_ = guard.Drop()
 		return nil, nil, exchangeError(key.Name, err)
 	}
-	if !next.HasRefresh && !l.Imported.IsZero() {
-		next.Body.Refresh, next.HasRefresh = l.Imported, true
-	}
+	keepImported(next, l.Imported)
 	return next, guard, nil
 }
 

@@ -19,10 +19,13 @@ type answerMeta struct {
 	RetryAfter  string    `json:"retry_after,omitempty"`
 	Date        time.Time `json:"date,omitzero"`
 	ReceivedAt  time.Time `json:"received_at"`
+	// Imported is the refresh token that the request carried, where it stays
+	// valid unless the answer brings another one.
+	Imported string `json:"imported,omitempty"`
 }
 
-func encodeAnswer(a oauth.Answer) []byte {
-	meta := answerMeta{a.Status, a.ContentType, a.RetryAfter, a.Date, a.ReceivedAt.Round(0)}
+func encodeAnswer(a oauth.Answer, imported secret.Text) []byte {
+	meta := answerMeta{a.Status, a.ContentType, a.RetryAfter, a.Date, a.ReceivedAt.Round(0), imported.Reveal()}
 	line, err := json.Marshal(meta)
 	if err != nil { // a date outside of years 0 to 9999, as only an issuer sends it
 		meta.Date = time.Time{}
@@ -31,16 +34,17 @@ func encodeAnswer(a oauth.Answer) []byte {
 	return append(append(line, '\n'), a.Body...)
 }
 
-func decodeAnswer(raw []byte) (oauth.Answer, error) {
+func decodeAnswer(raw []byte) (_ oauth.Answer, imported secret.Text, err error) {
 	line, body, found := bytes.Cut(raw, []byte{'\n'})
 	if !found {
-		return oauth.Answer{}, errors.New("the write-ahead file holds no answer")
+		return oauth.Answer{}, imported, errors.New("the write-ahead file holds no answer")
 	}
 	var m answerMeta
 	if err := json.Unmarshal(line, &m); err != nil {
-		return oauth.Answer{}, err
+		return oauth.Answer{}, imported, errors.New("the write-ahead file holds no answer")
 	}
-	return oauth.Answer{Status: m.Status, ContentType: m.ContentType, RetryAfter: m.RetryAfter, Date: m.Date, ReceivedAt: m.ReceivedAt, Body: body}, nil
+	a := oauth.Answer{Status: m.Status, ContentType: m.ContentType, RetryAfter: m.RetryAfter, Date: m.Date, ReceivedAt: m.ReceivedAt, Body: body}
+	return a, secret.New(m.Imported), nil
 }
 
 // recoverAside is recovery for a reader whose token is good: it must not wait
@@ -51,7 +55,7 @@ func (s *Source) recoverAside(ctx context.Context, key Key, rec *Record) *Record
 		return rec // somebody is at work on it
 	}
 	defer guard.Unlock()
-	r := &renewal{Source: s, key: key, guard: guard}
+	r := &renewal{Source: s, key: key, guard: guard, aside: true}
 	access, err := r.run(ctx, rec)
 	if err != nil {
 		s.warn("an interrupted refresh of %q could not be completed: %v", key.Name, err)
@@ -84,21 +88,30 @@ func (r *renewal) recover(ctx context.Context, rec *Record) (_ *Record, promoted
 	case rec == nil:
 		return nil, false, r.guard.Drop() // a refresh of a connection that has been removed
 	case j.Raw == nil:
-		if rec.CanRenew() {
+		age := r.Now().Sub(j.Intent.Time)
+		if rec.CanRenew() && !(r.aside && (age < -backwardsClock || age > resendAside)) {
 			r.interrupted = j.Intent.Time
 		}
 		return rec, false, nil
 	}
-	ans, err := decodeAnswer(j.Raw)
+	ans, _, err := decodeAnswer(j.Raw)
 	if err != nil {
 		return rec, false, r.guard.Drop()
 	}
+	r.sent = Grant{Generation: max(rec.GrantGeneration, j.Intent.Grant)}
+	for _, ours := range []secret.Text{rec.Body.Refresh, rec.Body.Spare} {
+		if !ours.IsZero() && tokenHash(ours) == j.Intent.TokenHash {
+			r.sent.Refresh = ours
+		}
+	}
 	tok, err := oauth.ParseToken(ans, rules(&rec.Pins))
 	if err != nil {
-		return rec, false, nil // an answer nobody can use: the next request writes over it
+		// An answer that nobody can use, but for the refresh token in it. The
+		// next request writes over it.
+		salvaged, serr := r.salvage(ctx, rec, ans, j.Intent.TokenHash)
+		return salvaged, false, serr
 	}
-	r.sent = Grant{Generation: rec.GrantGeneration, Refresh: rec.Body.Refresh}
-	if r.sent.Refresh.IsZero() && !tok.Refresh.IsZero() && tokenHash(tok.Refresh) == j.Intent.TokenHash {
+	if !tok.Refresh.IsZero() && tokenHash(tok.Refresh) == j.Intent.TokenHash {
 		tok.Refresh = secret.Text{} // the issuer repeated the token that was sent
 	}
 	next := r.successor(rec, tok, ans)
@@ -115,15 +128,18 @@ func (r *renewal) promoteExchange(ctx context.Context, rec *Record, j *Journal) 
 	if j.Intent.Draft == nil {
 		return rec, false, r.guard.Drop()
 	}
-	ans, err := decodeAnswer(j.Raw)
+	ans, imported, err := decodeAnswer(j.Raw)
 	if err != nil {
 		return rec, false, r.guard.Drop()
 	}
 	next, err := r.granted(ctx, rec, *j.Intent.Draft, j.Intent.Kept, ans)
 	if err != nil {
-		r.warn("the answer of an interrupted login to %q was of no use: %v", r.key.Name, err)
+		// Not the error: what the issuer said may repeat the code, and the
+		// request that could tell is gone.
+		r.warn("the answer of an interrupted login to %q was of no use", r.key.Name)
 		return rec, false, r.guard.Drop()
 	}
+	keepImported(next, imported)
 	if rec != nil && otherAccount(rec.Account, next.Account) {
 		r.warn("an interrupted login to %q by another account was discarded", r.key.Name)
 		return rec, false, r.guard.Drop()
@@ -132,6 +148,14 @@ func (r *renewal) promoteExchange(ctx context.Context, rec *Record, j *Journal) 
 		return nil, false, err
 	}
 	return r.follow(ctx, r.guard, next), true, nil
+}
+
+// keepImported adds the refresh token that a person brought along to a record
+// whose first answer had none.
+func keepImported(rec *Record, imported secret.Text) {
+	if !rec.HasRefresh && !imported.IsZero() {
+		rec.Body.Refresh, rec.HasRefresh = imported, true
+	}
 }
 
 func otherAccount(was, is Account) bool {
@@ -150,11 +174,18 @@ func (s *Source) Recover(ctx context.Context, name string) error {
 		return err
 	}
 	defer guard.Unlock()
-	r := &renewal{Source: s, key: key, guard: guard}
-	rec, err := guard.Read(ctx)
-	if err != nil && !errors.Is(err, ErrNotStored) {
-		return err
-	}
-	_, _, err = r.recover(ctx, rec)
+	_, err = s.recoverLocked(ctx, key, guard)
 	return err
+}
+
+// recoverLocked reads the record, nil when there is none, and completes what an
+// interrupted process left behind. No request for a token is made.
+func (s *Source) recoverLocked(ctx context.Context, key Key, guard Guard) (*Record, error) {
+	r := &renewal{Source: s, key: key, guard: guard}
+	rec, err := r.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rec, _, err = r.recover(ctx, rec)
+	return rec, err
 }

@@ -2,6 +2,7 @@ package connection
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -26,6 +27,7 @@ type renewal struct {
 	key   Key
 	guard Guard
 	opt   Option
+	aside bool // for a reader whose token is good
 
 	interrupted time.Time // when an earlier process was cut off between sending and storing; zero: it was not
 	itemRead    bool      // the grant item was read by this process
@@ -74,11 +76,8 @@ func (r *renewal) run(ctx context.Context, before *Record) (Access, error) {
 		if r.done(before, rec, promoted) {
 			return r.access(rec, promoted), nil
 		}
-		if !rec.CanRenew() {
-			return r.withoutRenewal(name, rec, r.opt)
-		}
-		if rec.State == StateNeedsConnect {
-			return Access{}, needsConnect(name, rec)
+		if access, err, done := r.settled(name, rec, r.opt); done {
+			return access, err
 		}
 	}
 	return r.refresh(ctx, rec)
@@ -104,7 +103,11 @@ func (r *renewal) done(before, rec *Record, promoted bool) bool {
 	}
 	newer := promoted || (before != nil && rec.Generation > before.Generation && !rec.Body.Access.Equal(before.Body.Access))
 	if newer && r.live(rec) {
-		return r.remainingAtLeast(rec, r.opt.MinTTL) || r.remaining(rec) > 0 && promoted
+		// A token that was just issued and lives shorter than asked for is the
+		// best that the provider gives: a hundred waiting processes must not
+		// ask for a hundred of them.
+		ttl := time.Duration(rec.TTL) * time.Second
+		return promoted || r.remainingAtLeast(rec, min(r.opt.MinTTL, ttl/2))
 	}
 	return r.good(rec, r.opt)
 }
@@ -120,12 +123,20 @@ func (r *renewal) refresh(ctx context.Context, rec *Record) (Access, error) {
 		return Access{}, err
 	}
 	tok, ans, err := r.send(ctx, rec, grant, clientSecret)
-	if err != nil {
-		return r.failed(ctx, rec, err)
-	}
 	// From here on the caller's cancellation no longer counts: an answer that
 	// replaced the refresh token must become durable.
 	ctx = context.WithoutCancel(ctx)
+	if errors.Is(err, oauth.ErrUnusable) && ans.Status/100 == 2 {
+		kept, serr := r.salvage(ctx, rec, ans, tokenHash(r.sent.Refresh))
+		if serr != nil {
+			r.warn("%v", serr)
+		} else {
+			rec = kept
+		}
+	}
+	if err != nil {
+		return r.failed(ctx, rec, err)
+	}
 	next := r.successor(rec, tok, ans)
 	if err := r.commit(ctx, next); err != nil {
 		return Access{}, err
@@ -154,7 +165,7 @@ func (r *renewal) grant(ctx context.Context, rec *Record) (Grant, error) {
 	}
 	haveCopy := !ours.Refresh.IsZero()
 	switch {
-	case rec.Keychain == KeychainConfirmed, rec.Keychain == KeychainPending && rec.KeychainRun != r.Run:
+	case rec.Keychain == KeychainConfirmed, rec.Keychain == KeychainPending && !strings.HasSuffix(rec.KeychainRun, r.Run):
 	case haveCopy:
 		return ours, nil
 	}
@@ -172,7 +183,7 @@ func (r *renewal) grant(ctx context.Context, rec *Record) (Grant, error) {
 		}
 		return item, nil
 	case err == nil || errors.Is(err, ErrNotStored):
-		r.itemRead, r.itemGrant = true, item
+		r.itemRead, r.itemGrant = true, item // missing, or behind
 		if haveCopy {
 			return ours, nil
 		}
@@ -204,6 +215,10 @@ func (r *renewal) send(ctx context.Context, rec *Record, grant Grant, clientSecr
 			switch {
 			case errors.As(err, &store):
 				return oauth.Token{}, oauth.Answer{}, err
+			case errors.Is(err, oauth.ErrRefused):
+				return oauth.Token{}, oauth.Answer{}, r.drop(err) // a rule of ours: the same again helps nobody
+			case errors.Is(err, oauth.ErrUnusable):
+				return oauth.Token{}, oauth.Answer{}, r.drop(err) // an answer, though not one to keep: a redirect, a flood
 			case errors.Is(err, oauth.ErrNotSent):
 				if !ambiguous {
 					_ = r.guard.Drop() // nothing reached the issuer; a leftover intent would only cost a request
@@ -224,22 +239,26 @@ func (r *renewal) send(ctx context.Context, rec *Record, grant Grant, clientSecr
 		if err == nil {
 			return tok, ans, nil
 		}
-		var status *oauth.StatusError
-		switch code := oauth.ErrorCode(err); {
-		case code == "invalid_grant" && !secondGrant && r.requests < maxTokenRequests:
+		wait, busy, limited := issuerBusy(err)
+		switch {
+		case errors.Is(err, oauth.ErrUnusable) && ans.Status/100 == 2:
+			return oauth.Token{}, ans, err // the sealed answer stays: a grant may be in it
+		case r.requests >= maxTokenRequests:
+			return oauth.Token{}, ans, r.drop(err)
+		case oauth.ErrorCode(err) == "invalid_grant" && !secondGrant:
 			secondGrant = true
+			if !rec.Body.Spare.IsZero() && grant.Refresh.Equal(rec.Body.Refresh) {
+				// The newest token came in an answer that was broken otherwise.
+				grant.Refresh = rec.Body.Spare
+				continue
+			}
 			if item, gerr := r.guard.Grant(ctx); gerr == nil && item.Generation > grant.Generation {
+				r.itemRead, r.itemGrant = true, item
 				grant = item
 			}
 			continue
-		case errors.As(err, &status) && status.Status == 429:
-			if r.requests >= maxTokenRequests {
-				return oauth.Token{}, ans, r.drop(err)
-			}
-			wait := status.RetryAfter
-			if wait <= 0 {
-				wait = time.Second
-			}
+		case busy && (limited || !serverError):
+			serverError = serverError || !limited
 			if r.waited+wait > maxWaitTotal {
 				return oauth.Token{}, ans, r.drop(err)
 			}
@@ -248,18 +267,30 @@ func (r *renewal) send(ctx context.Context, rec *Record, grant Grant, clientSecr
 				return oauth.Token{}, ans, r.drop(err)
 			}
 			continue
-		case errors.As(err, &status) && !serverError && r.requests < maxTokenRequests:
-			serverError = true
-			if perr := r.pause(ctx, time.Second); perr != nil {
-				return oauth.Token{}, ans, r.drop(err)
-			}
-			continue
-		case errors.Is(err, oauth.ErrUnusable) && ans.Status/100 == 2:
-			return oauth.Token{}, ans, err // the sealed answer stays: a grant may be in it
 		default:
 			return oauth.Token{}, ans, r.drop(err)
 		}
 	}
+}
+
+// issuerBusy reads an answer that asks for patience: how long to wait before
+// the next request, at least a second; limited tells 429, which may come again,
+// from a failing server, which gets one more chance.
+func issuerBusy(err error) (wait time.Duration, busy, limited bool) {
+	var (
+		status *oauth.StatusError
+		coded  *oauth.Error
+		code   int
+	)
+	switch {
+	case errors.As(err, &status):
+		code, wait = status.Status, status.RetryAfter
+	case errors.As(err, &coded) && oauth.IsTemporary(err):
+		code, wait = coded.Status, coded.RetryAfter
+	default:
+		return 0, false, false
+	}
+	return max(wait, time.Second), true, code == 429
 }
 
 // drop removes the write-ahead file after a definite answer.
@@ -290,24 +321,39 @@ func (r *renewal) post(ctx context.Context, rec *Record, grant Grant, req oauth.
 	if err := ctx.Err(); err != nil {
 		return oauth.Answer{}, err
 	}
-	in := Intent{Kind: IntentRefresh, Target: rec.Generation + 1, TokenHash: tokenHash(grant.Refresh), PID: r.PID, Time: r.Now()}
+	in := Intent{Kind: IntentRefresh, Target: rec.Generation + 1, TokenHash: tokenHash(grant.Refresh), Grant: grant.Generation, PID: r.PID, Time: r.Now()}
+	if !r.interrupted.IsZero() {
+		in.Time = r.interrupted // the first request is the one that counts
+	}
 	if err := r.guard.Begin(ctx, in); err != nil {
 		return oauth.Answer{}, &storeError{fmt.Errorf("prepare the refresh of %q, nothing was sent: %w", r.key.Name, err)}
 	}
 	r.requests++
 	r.sent = grant
-	return sendSealed(ctx, r.Source, r.guard, req)
+	return sendSealed(ctx, r.Source, r.guard, req, secret.Text{})
 }
 
 // sendSealed sends req once and makes the raw answer durable before it returns.
-func sendSealed(ctx context.Context, s *Source, guard Guard, req oauth.TokenRequest) (oauth.Answer, error) {
+// It lets go of the caller's cancellation: what is sent has to be received and
+// stored. After a cancellation it goes on for lingerTimeout at most.
+func sendSealed(ctx context.Context, s *Source, guard Guard, req oauth.TokenRequest, imported secret.Text) (oauth.Answer, error) {
+	caller := ctx
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sendTimeout)
 	defer cancel()
+	defer context.AfterFunc(caller, func() {
+		linger := time.NewTimer(lingerTimeout)
+		defer linger.Stop()
+		select {
+		case <-linger.C:
+			cancel()
+		case <-ctx.Done():
+		}
+	})()
 	ans, err := s.Issuer.PostToken(ctx, req)
 	if err != nil {
 		return oauth.Answer{}, err
 	}
-	if err := guard.Seal(ctx, encodeAnswer(ans)); err != nil {
+	if err := guard.Seal(ctx, encodeAnswer(ans, imported)); err != nil {
 		// The answer is still in memory, and Commit may yet succeed.
 		s.warn("the issuer's answer could not be written ahead: %v", err)
 	}
@@ -352,27 +398,113 @@ func (r *renewal) successor(rec *Record, tok oauth.Token, ans oauth.Answer) *Rec
 	next.Generation++
 	next.State, next.StateReason = StateOK, ""
 	r.apply(&next, tok, ans)
+	if err := next.Pins.BindAPI(next.Body.Kept); err != nil {
+		r.warn("what %s says about its API now was not taken over: %v", rec.Provider, err)
+		next.Body.Kept = rec.Body.Kept
+	}
+	next.Body.Spare = secret.Text{}
 
-	next.GrantGeneration = max(r.sent.Generation, rec.GrantGeneration)
-	if !tok.Refresh.IsZero() && !tok.Refresh.Equal(r.sent.Refresh) {
-		next.GrantGeneration++
-		next.Rotated = true
-		next.Body.Refresh = tok.Refresh
-		r.mark(r.guard, &next)
+	switch {
+	case rec.Flow == FlowClientCredentials: // RFC 6749 section 4.4.3: a refresh token has no place here
+		return &next
+	case !tok.Refresh.IsZero() && !tok.Refresh.Equal(r.sent.Refresh):
+		r.rotate(rec, &next, tok.Refresh)
+		return &next
+	case !rec.Body.Spare.IsZero() && r.sent.Refresh.Equal(rec.Body.Spare):
+		r.rotate(rec, &next, rec.Body.Spare) // the newer one was not accepted
+		next.Rotated = rec.Rotated
 		return &next
 	}
 	// The refresh token stays. The copy may go once the keychain is known to
 	// hold it, and must not go before.
+	item := r.itemGrant
 	switch {
 	case !r.itemRead:
-	case r.itemGrant.Generation == next.GrantGeneration && !r.itemGrant.Refresh.IsZero():
+	case item.Generation >= rec.GrantGeneration && !item.Refresh.IsZero() && item.Refresh.Equal(r.sent.Refresh):
+		next.GrantGeneration = item.Generation
 		next.Keychain = KeychainConfirmed
 		next.Body.Refresh = secret.Text{}
-	case !rec.Body.Refresh.IsZero():
-		next.Keychain = KeychainSuspended
-		r.warn("the keychain lost the refresh token of %q; a sealed copy is kept. 'apiauth doctor --fix' tries the keychain again", r.key.Name)
+	case !rec.Body.Refresh.IsZero() && item.Generation < rec.GrantGeneration:
+		r.lost(rec, &next)
 	}
 	return &next
+}
+
+// rotate puts a new refresh token into next, the successor of rec.
+func (r *renewal) rotate(rec, next *Record, refresh secret.Text) {
+	next.GrantGeneration = max(r.sent.Generation, rec.GrantGeneration) + 1
+	next.Rotated = true
+	next.Body.Refresh = refresh
+	r.mark(r.guard, next)
+	if r.itemRead && !rec.Body.Refresh.IsZero() && r.itemGrant.Generation < rec.GrantGeneration {
+		r.lost(rec, next)
+	}
+}
+
+// lost decides what to do about a keychain that does not hold what should have
+// been written to it. The process that should have done so may have been killed
+// before: then it is written once more. A second time the keychain is at fault.
+func (r *renewal) lost(rec, next *Record) {
+	const again = "again-"
+	if !strings.HasPrefix(rec.KeychainRun, again) {
+		next.Keychain = KeychainNone
+		r.mark(r.guard, next)
+		if next.Keychain == KeychainPending {
+			next.KeychainRun = again + r.Run
+		}
+		return
+	}
+	next.Keychain = KeychainSuspended
+	r.warn("the keychain lost the refresh token of %q; a sealed copy is kept. 'apiauth doctor --fix' tries the keychain again", r.key.Name)
+}
+
+// salvage takes the new refresh token out of an answer that is of no use
+// otherwise, and makes it durable: an issuer that rotates accepts only that one
+// from now on. The token before it stays beside it, for the case that the answer
+// was wrong about this too. sent is the hash of the token that was sent. It
+// returns rec as it is when there is nothing to salvage.
+func (r *renewal) salvage(ctx context.Context, rec *Record, ans oauth.Answer, sent string) (*Record, error) {
+	refresh := oauthRefresh(ans)
+	if refresh.IsZero() || !rec.HasRefresh || tokenHash(refresh) == sent {
+		return rec, nil
+	}
+	before := r.sent.Refresh
+	if before.IsZero() {
+		before = rec.Body.Refresh
+	}
+	if before.IsZero() {
+		item, err := r.guard.Grant(ctx)
+		if err != nil {
+			return rec, nil // the answer stays where it is
+		}
+		before = item.Refresh
+	}
+	next := *rec
+	next.Generation++
+	r.rotate(rec, &next, refresh)
+	next.Body.Spare = before
+	if err := r.commit(ctx, &next); err != nil {
+		return rec, err
+	}
+	return r.follow(ctx, r.guard, &next), nil
+}
+
+// oauthRefresh reads the refresh token of an answer whatever the rest of it is
+// like, or nothing.
+func oauthRefresh(ans oauth.Answer) secret.Text {
+	const limit = 64 << 10
+	var doc struct {
+		Error   any `json:"error"`
+		Refresh any `json:"refresh_token"`
+	}
+	if ans.Status/100 != 2 || json.Unmarshal(ans.Body, &doc) != nil || doc.Error != nil {
+		return secret.Text{}
+	}
+	token, ok := doc.Refresh.(string)
+	if !ok || len(token) > limit || strings.ContainsFunc(token, func(r rune) bool { return r < 0x20 || r > 0x7e }) {
+		return secret.Text{}
+	}
+	return secret.New(token)
 }
 
 // mark decides what will be tried with the keychain for a new refresh token.
@@ -406,9 +538,7 @@ func (s *Source) apply(rec *Record, tok oauth.Token, ans oauth.Answer) {
 		if rec.TTL <= 0 {
 			rec.TTL = 3600
 		}
-	case p.ExpiresIn > 0:
-		rec.TTL, rec.ExpiryKnown = p.ExpiresIn, true
-	default:
+	default: // served until the API refuses it
 		rec.TTL, rec.ExpiryKnown = 0, false
 	}
 	if tok.ScopesKnown {
@@ -435,7 +565,7 @@ func (s *Source) apply(rec *Record, tok oauth.Token, ans oauth.Answer) {
 // follow lets the keychain catch up with a record that is durable. A failure
 // costs nothing but is remembered: nothing more is tried until a person acts.
 func (s *Source) follow(ctx context.Context, guard Guard, rec *Record) *Record {
-	if rec.Keychain != KeychainPending || rec.KeychainRun != s.Run || rec.Body.Refresh.IsZero() {
+	if rec.Keychain != KeychainPending || !strings.HasSuffix(rec.KeychainRun, s.Run) || rec.Body.Refresh.IsZero() {
 		return rec
 	}
 	err := guard.SetGrant(ctx, Grant{Generation: rec.GrantGeneration, Refresh: rec.Body.Refresh})
@@ -457,19 +587,24 @@ func (s *Source) follow(ctx context.Context, guard Guard, rec *Record) *Record {
 func (r *renewal) failed(ctx context.Context, rec *Record, err error) (Access, error) {
 	name := r.key.Name
 	var store *storeError
-	switch code := oauth.ErrorCode(err); {
-	case errors.As(err, &store):
-		return Access{}, store.err
-	case code == "invalid_grant":
+	code := oauth.ErrorCode(err)
+	if code == "invalid_grant" {
 		return r.ended(ctx, rec, err)
-	case code == "invalid_client" || code == "unauthorized_client" || code == "incorrect_client_credentials":
-		return Access{}, definite(ErrClient, err, "refresh %q", name)
-	case code != "" && !oauth.IsTemporary(err):
-		return Access{}, definite(ErrRefused, err, "refresh %q", name)
 	}
 	if !r.opt.Refresh && r.live(rec) && r.remainingAtLeast(rec, r.opt.MinTTL) {
 		r.warn("%q could not be refreshed (%v); its token is still alive and was used", name, err)
 		return r.access(rec, false), nil
+	}
+	switch {
+	case errors.As(err, &store):
+		return Access{}, store.err
+	case code == "invalid_client" || code == "unauthorized_client" || code == "incorrect_client_credentials":
+		return Access{}, definite(ErrClient, err, "refresh %q", name)
+	case code != "" && !oauth.IsTemporary(err), errors.Is(err, oauth.ErrRefused):
+		return Access{}, definite(ErrRefused, err, "refresh %q", name)
+	}
+	if wait, busy, _ := issuerBusy(err); busy && code != "" && wait > time.Second { // the other kind names it itself
+		return Access{}, definite(ErrTemporary, err, "refresh %q: the issuer asks to wait %s", name, wait)
 	}
 	return Access{}, definite(ErrTemporary, err, "refresh %q", name)
 }

@@ -2,7 +2,6 @@ package connection
 
 import (
 	"context"
-	"errors"
 	"fmt"
 )
 
@@ -16,12 +15,12 @@ func (s *Source) Repair(ctx context.Context, name string) (bool, error) {
 		return false, err
 	}
 	defer guard.Unlock()
-	rec, err := guard.Read(ctx)
-	if errors.Is(err, ErrNotStored) {
-		return false, definite(ErrNotConnected, nil, "%q is not connected", name)
-	}
+	rec, err := s.recoverLocked(ctx, key, guard)
 	if err != nil {
 		return false, fmt.Errorf("repair %q: %w", name, err)
+	}
+	if rec == nil {
+		return false, definite(ErrNotConnected, nil, "%q is not connected", name)
 	}
 	if rec.Keychain != KeychainSuspended || rec.Body.Refresh.IsZero() {
 		return rec.Keychain != KeychainSuspended, nil

@@ -20,6 +20,8 @@ const (
 	resendWithin     = 10 * time.Second // a request whose answer was lost is sent once more within this
 	backwardsClock   = 5 * time.Minute  // how far the clock may have gone back before expiries are distrusted
 	sendTimeout      = 45 * time.Second // bound of a request that no longer follows the caller's cancellation
+	lingerTimeout    = 10 * time.Second // and how long its answer is awaited after that cancellation
+	resendAside      = 5 * time.Minute  // how long a lost answer is asked for again while the stored token is good: no published grace is longer
 	revokeTimeout    = 10 * time.Second
 	identityTimeout  = 10 * time.Second
 )
@@ -100,17 +102,30 @@ func (s *Source) Token(ctx context.Context, name string, o Option) (Access, erro
 			}
 			return s.access(rec, false), nil
 		}
-		if !rec.CanRenew() {
-			return s.withoutRenewal(name, rec, o)
-		}
-		if rec.State == StateNeedsConnect {
-			if s.live(rec) && !o.Refresh {
-				return s.access(rec, false), nil
+		// A login that was interrupted after its answer was sealed may have
+		// what this record lacks: the lock has to be taken to see.
+		if !s.Store.Pending(key) {
+			if access, err, done := s.settled(name, rec, o); done {
+				return access, err
 			}
-			return Access{}, needsConnect(name, rec)
 		}
 	}
 	return s.renew(ctx, key, rec, o)
+}
+
+// settled answers for records that no token request can help; done is false for
+// all others.
+func (s *Source) settled(name string, rec *Record, o Option) (_ Access, err error, done bool) { //nolint:revive,staticcheck // done qualifies both
+	switch {
+	case !rec.CanRenew():
+		access, err := s.withoutRenewal(name, rec, o)
+		return access, err, true
+	case rec.State != StateNeedsConnect:
+		return Access{}, nil, false
+	case s.live(rec) && !o.Refresh:
+		return s.access(rec, false), nil, true
+	}
+	return Access{}, needsConnect(name, rec), true
 }
 
 // withoutRenewal answers for connections that hold nothing to renew with:
@@ -120,7 +135,7 @@ func (s *Source) withoutRenewal(name string, rec *Record, o Option) (Access, err
 	switch {
 	case o.Refresh:
 		return Access{}, definite(ErrNeedsConnect, nil, "%q has no refresh token, and its access token was refused", name)
-	case !rec.ExpiryKnown || s.live(rec):
+	case !rec.ExpiryKnown || s.Now().Before(rec.ExpiresAt()): // a clock that went back is no reason to give up the only token
 		return s.access(rec, false), nil
 	default:
 		return Access{}, definite(ErrNeedsConnect, nil, "the access token of %q has expired, and there is no refresh token", name)
@@ -251,6 +266,9 @@ func StoredSecret(ctx context.Context, c Clients, project string, h *Header) (se
 	}
 	if r.TokenEndpoint != h.Pins.TokenEndpoint {
 		return secret.Text{}, definite(ErrClient, nil, "the client secret stored for %s belongs to %s, not to %s", h.Provider, r.TokenEndpoint, h.Pins.TokenEndpoint)
+	}
+	if r.AuthMethod != h.Pins.AuthMethod {
+		return secret.Text{}, definite(ErrClient, nil, "the client secret stored for %s is for %s, not for %s", h.Provider, r.AuthMethod, h.Pins.AuthMethod)
 	}
 	t, err := c.ClientSecret(ctx, r)
 	if err != nil {

@@ -95,8 +95,10 @@ type Intent struct {
 	Kind      IntentKind `json:"kind"`
 	Target    uint64     `json:"target"`               // the generation the answer will become
 	TokenHash string     `json:"token_hash,omitempty"` // SHA-256 of the refresh token sent, hex
-	PID       int        `json:"pid"`
-	Time      time.Time  `json:"time"`
+	// Grant is the generation of that token; not below the record's.
+	Grant uint64    `json:"grant,omitempty"`
+	PID   int       `json:"pid"`
+	Time  time.Time `json:"time"`
 	// Draft is, for an exchange, the header of the record to be.
 	Draft *Header           `json:"draft,omitempty"`
 	Kept  map[string]string `json:"kept,omitempty"` // kept fields of the callback

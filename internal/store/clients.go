@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/apiauth/apiauth/internal/connection"
 	"github.com/apiauth/apiauth/internal/secret"
@@ -22,8 +23,9 @@ import (
 // line, and, in a file store, the sealed secret. A keychain store keeps the
 // secret in an item, together with what it is bound to.
 const (
-	clientMagic = "apiauth-client 1\n"
-	clientKind  = "client"
+	clientPrefix = "apiauth-client "
+	clientMagic  = clientPrefix + "1\n"
+	clientKind   = "client"
 )
 
 // clientBinding is what a stored secret belongs to.
@@ -50,6 +52,9 @@ func (s *Store) clientFile(hash string) (connection.Registration, []byte, error)
 	doc, err := readFile(filepath.Join(s.dir, clientsDir), hash+recordSuffix)
 	if err != nil {
 		return connection.Registration{}, nil, err
+	}
+	if bytes.HasPrefix(doc, []byte(clientPrefix)) && !bytes.HasPrefix(doc, []byte(clientMagic)) {
+		return connection.Registration{}, nil, fmt.Errorf("%w: the client registration %s", connection.ErrNewer, hash)
 	}
 	rest, ok := bytes.CutPrefix(doc, []byte(clientMagic))
 	line, box, cut := bytes.Cut(rest, []byte{'\n'})
@@ -151,6 +156,13 @@ func (s *Store) SetClient(ctx context.Context, r connection.Registration, t secr
 		return writeError("make the folder of the clients", err)
 	}
 	hash := clientHash(r.Provider, r.Project)
+	unlock, err := s.lockClient(ctx, hash)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	before, _, beforeErr := s.clientFile(hash)
+	undo := func() {}
 	r.HasSecret = !t.IsZero()
 	r.SetAt = s.opt.now().UTC()
 	line, err := json.Marshal(r)
@@ -166,6 +178,15 @@ func (s *Store) SetClient(ctx context.Context, r connection.Registration, t secr
 			return err
 		}
 		if s.meta.Kind == KindKeychain {
+			// A secret that works must survive when its successor cannot be
+			// stored.
+			if old, err := s.opt.Keychain.Get(ctx, s.service(), clientItem(hash)); err == nil {
+				undo = func() { _ = s.opt.Keychain.Set(context.WithoutCancel(ctx), s.service(), clientItem(hash), old) }
+			} else if !s.notFound(err) {
+				return err
+			} else {
+				undo = func() { _ = s.opt.Keychain.Delete(context.WithoutCancel(ctx), s.service(), clientItem(hash)) }
+			}
 			if err := s.opt.Keychain.Set(ctx, s.service(), clientItem(hash), secret.New(string(plain))); err != nil {
 				return err
 			}
@@ -188,15 +209,39 @@ func (s *Store) SetClient(ctx context.Context, r connection.Registration, t secr
 		}
 	}
 	if err := s.writeFile(dir, hash+recordSuffix, doc); err != nil {
+		undo()
 		return writeError("write the client registration of "+r.Provider, err)
 	}
+	if s.meta.Kind == KindKeychain && !r.HasSecret && beforeErr == nil && before.HasSecret {
+		if err := s.opt.Keychain.Delete(ctx, s.service(), clientItem(hash)); err != nil && !s.notFound(err) {
+			return fmt.Errorf("remove the earlier client secret of %s: %w", r.Provider, err)
+		}
+	}
 	return nil
+}
+
+// lockClient keeps two writers of one registration apart, so that its file and
+// its secret belong together.
+func (s *Store) lockClient(ctx context.Context, hash string) (unlock func(), err error) {
+	lock, err := s.locks.take(ctx, filepath.Join(s.dir, clientsDir, hash+lockSuffix), 10*time.Second)
+	if err != nil {
+		return nil, fmt.Errorf("lock the client registration: %w", err)
+	}
+	return lock.release, nil
 }
 
 // RemoveClient removes a registration and its secret. It returns
 // connection.ErrNotStored when there is none of exactly that scope.
 func (s *Store) RemoveClient(ctx context.Context, provider, project string) error {
 	hash := clientHash(provider, project)
+	if _, _, err := s.clientFile(hash); err != nil {
+		return err
+	}
+	unlock, err := s.lockClient(ctx, hash)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	r, _, err := s.clientFile(hash)
 	if err != nil {
 		return err

@@ -108,10 +108,7 @@ func removeFile(path string) error {
 func makeDir(dir string) error {
 	info, err := os.Lstat(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return err
-		}
-		if err := syncDir(filepath.Dir(dir)); err != nil {
+		if err := createDir(dir); err != nil {
 			return err
 		}
 		info, err = os.Lstat(dir)
@@ -122,7 +119,28 @@ func makeDir(dir string) error {
 	if !info.IsDir() {
 		return fmt.Errorf("%s is not a folder", dir)
 	}
-	return checkOwner(dir, info)
+	if err := checkOwner(dir, info); err != nil {
+		return err
+	}
+	if hasModes && info.Mode().Perm()&0o055 != 0 {
+		return os.Chmod(dir, 0o700) // the names in it are nobody else's business
+	}
+	return nil
+}
+
+// createDir makes a folder and those above it that are missing, each of them
+// durably.
+func createDir(dir string) error {
+	parent := filepath.Dir(dir)
+	if _, err := os.Stat(parent); errors.Is(err, fs.ErrNotExist) && parent != dir {
+		if err := createDir(parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return syncDir(parent)
 }
 
 func writeError(what string, err error) error {

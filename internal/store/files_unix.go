@@ -11,8 +11,9 @@ import (
 )
 
 const (
-	noFollow        = syscall.O_NOFOLLOW
+	noFollow        = syscall.O_NOFOLLOW | syscall.O_NONBLOCK // a pipe in the place of a file must not hang us
 	canRecordHolder = true
+	hasModes        = true
 )
 
 // checkOwner refuses files and folders that somebody else owns or may write.

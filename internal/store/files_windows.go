@@ -11,6 +11,7 @@ import (
 
 const (
 	noFollow        = 0
+	hasModes        = false
 	canRecordHolder = false // the lock is mandatory: nobody could read it
 )
 

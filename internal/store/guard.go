@@ -24,6 +24,14 @@ type guard struct {
 	dir   string
 	lock  *fileLock
 	wal   *journal
+
+	// sealing is the sealing key, once it was read: under the lock it does not
+	// change, and a keychain that is locked halfway must not stop the storing
+	// of an answer.
+	sealing []byte
+	// sealedSize is the length of the write-ahead file up to the end of the
+	// sealed answer in it; zero when there is none.
+	sealedSize int64
 }
 
 // Lock takes the exclusive lock of a connection. The lock file is separate from
@@ -34,10 +42,12 @@ func (s *Store) Lock(ctx context.Context, key connection.Key, wait time.Duration
 	if err != nil {
 		return nil, err
 	}
-	if err := makeDir(dir); err != nil {
-		return nil, writeError("make the folder of the project", err)
+	for _, d := range []string{s.opt.Dir, s.dir, dir} {
+		if err := makeDir(d); err != nil {
+			return nil, writeError("make the folder of the project", err)
+		}
 	}
-	lock, err := takeLock(ctx, filepath.Join(dir, key.Name+lockSuffix), wait)
+	lock, err := s.locks.take(ctx, filepath.Join(dir, key.Name+lockSuffix), wait)
 	if err != nil {
 		var held *heldError
 		if errors.As(err, &held) {
@@ -61,36 +71,97 @@ func (g *guard) closeJournal() {
 	}
 }
 
-// Read opens the record, after it has completed a rename that was cut off.
-func (g *guard) Read(ctx context.Context) (*connection.Record, error) {
-	if t, err := g.tombstone(); err != nil {
-		return nil, err
-	} else if t != nil && t.MovedTo != "" {
-		_, err := g.store.Header(connection.Key{Project: g.key.Project, Name: t.MovedTo})
-		switch {
-		case err == nil:
-			if err := g.Delete(ctx); err != nil {
-				return nil, err
-			}
-		case errors.Is(err, connection.ErrNotStored):
-			if err := g.removeTombstone(); err != nil {
-				return nil, err
-			}
-		default:
+// sealingKey reads the key of the connection, once.
+func (g *guard) sealingKey(ctx context.Context) ([]byte, error) {
+	if g.sealing == nil {
+		k, err := g.store.sealingKey(ctx, g.key)
+		if err != nil {
 			return nil, err
 		}
+		g.sealing = k
 	}
-	return g.store.Read(ctx, g.key)
+	return g.sealing, nil
+}
+
+// ensureKey is sealingKey that makes the key when there is none.
+func (g *guard) ensureKey(ctx context.Context) ([]byte, error) {
+	if g.sealing == nil {
+		k, _, err := g.store.ensureKey(ctx, g.key)
+		if err != nil {
+			return nil, err
+		}
+		g.sealing = k
+	}
+	return g.sealing, nil
+}
+
+// Read opens the record, after it has completed a removal or a rename that was
+// cut off.
+func (g *guard) Read(ctx context.Context) (*connection.Record, error) {
+	if err := g.reconcile(ctx); err != nil {
+		return nil, err
+	}
+	h, sealed, err := g.store.load(g.key)
+	if err != nil {
+		return nil, err
+	}
+	k, err := g.sealingKey(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return g.store.unseal(g.key, h, sealed, k)
+}
+
+// reconcile completes what a tombstone says when the record that it is about is
+// still there. A tombstone about an earlier login is of no concern to the
+// present one.
+func (g *guard) reconcile(ctx context.Context) error {
+	t, err := g.tombstone()
+	if err != nil || t == nil {
+		return err
+	}
+	h, err := g.store.Header(g.key)
+	if errors.Is(err, connection.ErrNotStored) && g.store.meta.Kind == KindFile {
+		return g.removeTombstone()
+	}
+	if err != nil {
+		return nil // nothing here, or nothing that can be compared
+	}
+	doomed := t.Login == login(h)
+	if doomed && t.MovedTo != "" {
+		dest, err := g.store.Header(connection.Key{Project: g.key.Project, Name: t.MovedTo})
+		if err != nil && !errors.Is(err, connection.ErrNotStored) {
+			return err
+		}
+		doomed = err == nil && login(dest) == t.Login
+	}
+	if !doomed {
+		return g.removeTombstone()
+	}
+	if err := g.Delete(ctx); err != nil {
+		if _, herr := g.store.Header(g.key); !errors.Is(herr, connection.ErrNotStored) {
+			return err
+		}
+		// The keychain could not be asked: the tombstone stays.
+	}
+	return nil
+}
+
+// login tells one login of a connection from the next: a refresh leaves it as it
+// is, a rename too.
+func login(h *connection.Header) string {
+	return h.ConnectedAt.UTC().Format(time.RFC3339Nano) + " " + h.Provider
 }
 
 // Begin makes the intent durable. The sealing key is read first: an answer that
 // could not be sealed must not be asked for.
 func (g *guard) Begin(ctx context.Context, in connection.Intent) error {
-	k, _, err := g.store.ensureKey(ctx, g.key)
+	k, err := g.ensureKey(ctx)
 	if err != nil {
 		return err
 	}
 	g.closeJournal()
+	g.sealedSize = 0
 	wal, err := g.begin(k, in)
 	if err != nil {
 		return writeError("write ahead", err)
@@ -104,9 +175,11 @@ func (g *guard) Seal(_ context.Context, raw []byte) error {
 	if g.wal == nil {
 		return errors.New("seal an answer: no intent was written")
 	}
-	if err := g.wal.seal(g.store.opt.rand(), g.store.binding(journalKind, g.key, g.wal.clear), raw); err != nil {
+	size, err := g.wal.seal(g.store.opt.rand(), g.store.binding(journalKind, g.key, g.wal.clear), raw)
+	if err != nil {
 		return writeError("seal the issuer's answer", err)
 	}
+	g.sealedSize = size
 	return nil
 }
 
@@ -114,6 +187,7 @@ func (g *guard) Seal(_ context.Context, raw []byte) error {
 // whose target has been reached is ignored.
 func (g *guard) Drop() error {
 	g.closeJournal()
+	g.sealedSize = 0
 	if err := removeFile(filepath.Join(g.dir, g.key.Name+journalSuffix)); err != nil {
 		return writeError("remove the write-ahead file", err)
 	}
@@ -129,17 +203,27 @@ func (g *guard) Commit(ctx context.Context, rec *connection.Record) error {
 	case err != nil && !errors.Is(err, connection.ErrNotStored) && !errors.Is(err, connection.ErrCorrupt):
 		return err
 	}
-	k, _, err := g.store.ensureKey(ctx, g.key)
+	k, err := g.ensureKey(ctx)
 	if err != nil {
 		return err
+	}
+	if t, err := g.tombstone(); err != nil {
+		return err
+	} else if t != nil {
+		// The items that it remembers are in use again.
+		if err := g.removeTombstone(); err != nil {
+			return err
+		}
+		if err := syncDir(g.dir); err != nil {
+			return writeError("write the record of "+g.key.Name, err)
+		}
 	}
 	doc, err := g.store.sealRecord(g.key, rec, k)
 	if err != nil {
 		return err
 	}
 	err = g.store.writeFile(g.dir, g.key.Name+recordSuffix, doc)
-	if err != nil && isFull(err) && g.wal != nil {
-		g.wal.shrink()
+	if err != nil && isFull(err) && g.shrink() {
 		err = g.store.writeFile(g.dir, g.key.Name+recordSuffix, doc)
 	}
 	if err != nil {
@@ -216,6 +300,7 @@ func (g *guard) FitsGrant(grant connection.Grant) bool {
 type tombstone struct {
 	Items   []string  `json:"items,omitempty"`
 	MovedTo string    `json:"moved_to,omitempty"`
+	Login   string    `json:"login,omitempty"` // which login of the connection it is about
 	Time    time.Time `json:"time"`
 }
 
@@ -236,6 +321,9 @@ func (g *guard) tombstone() (*tombstone, error) {
 
 func (g *guard) writeTombstone(t tombstone) error {
 	t.Time = g.store.opt.now().UTC()
+	if h, err := g.store.Header(g.key); err == nil {
+		t.Login = login(h)
+	}
 	doc, err := json.Marshal(t)
 	if err != nil {
 		return err
@@ -253,7 +341,8 @@ func (g *guard) removeTombstone() error {
 	return nil
 }
 
-// Delete removes the connection: files first, durably, then keychain items.
+// Delete removes the connection: files first, durably, then keychain items. The
+// tombstone comes before: cut off anywhere, the removal is completed later.
 func (g *guard) Delete(ctx context.Context) error {
 	keychain := g.store.meta.Kind == KindKeychain
 	if keychain {
@@ -262,7 +351,8 @@ func (g *guard) Delete(ctx context.Context) error {
 		}
 	}
 	g.closeJournal()
-	for _, suffix := range []string{recordSuffix, journalSuffix} {
+	g.sealing, g.sealedSize = nil, 0
+	for _, suffix := range []string{journalSuffix, recordSuffix} { // an answer without a record would bring the connection back
 		if err := removeFile(filepath.Join(g.dir, g.key.Name+suffix)); err != nil {
 			return writeError("remove the files of "+g.key.Name, err)
 		}
@@ -277,10 +367,17 @@ func (g *guard) Delete(ctx context.Context) error {
 	return g.sweep(ctx)
 }
 
-// sweep removes the keychain items of a connection that is gone.
+// sweep removes the keychain items of a connection that is gone, and looks
+// whether they are: keychains were seen to answer success and do nothing.
 func (g *guard) sweep(ctx context.Context) error {
 	for _, item := range []string{grantItem(g.key), keyItem(g.key)} {
 		if err := g.store.opt.Keychain.Delete(ctx, g.store.service(), item); err != nil && !g.store.notFound(err) {
+			return err
+		}
+		switch _, err := g.store.opt.Keychain.Get(ctx, g.store.service(), item); {
+		case err == nil:
+			return fmt.Errorf("%w: the keychain answered success and kept the item %s", connection.ErrStoreWrite, item)
+		case !g.store.notFound(err):
 			return err
 		}
 	}
@@ -306,7 +403,7 @@ func (g *guard) MoveTo(ctx context.Context, to connection.Guard, rec *connection
 	if !ok || dest.key.Project != g.key.Project {
 		return errors.New("a connection can be moved within its store and project only")
 	}
-	if _, _, err := dest.store.ensureKey(ctx, dest.key); err != nil {
+	if _, err := dest.ensureKey(ctx); err != nil {
 		return err
 	}
 	if err := g.writeTombstone(tombstone{MovedTo: dest.key.Name}); err != nil {
@@ -326,6 +423,9 @@ func (s *Store) Prepare(ctx context.Context, key connection.Key) (undo func(), e
 	}
 	defer g.Unlock()
 	locked := g.(*guard)
+	if err := locked.reconcile(ctx); err != nil {
+		return nil, err
+	}
 	if t, err := locked.tombstone(); err != nil {
 		return nil, err
 	} else if t != nil && s.meta.Kind == KindKeychain {

@@ -26,7 +26,8 @@ import (
 // A torn intent does not match its sum, a torn answer breaks its seal.
 const (
 	journalSuffix  = ".wal"
-	journalMagic   = "apiauth-wal 1\n"
+	journalPrefix  = "apiauth-wal "
+	journalMagic   = journalPrefix + "1\n"
 	journalKind    = "wal"
 	journalReserve = 256 << 10
 	journalBlock   = 4096
@@ -123,32 +124,30 @@ func (g *guard) begin(key []byte, in connection.Intent) (*journal, error) {
 }
 
 // seal writes the answer into the reserved space.
-func (j *journal) seal(random io.Reader, bound, raw []byte) error {
+// It returns how long the file has to be to hold it.
+func (j *journal) seal(random io.Reader, bound, raw []byte) (size int64, err error) {
 	box, err := sealBox(random, j.key, raw, bound)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if len(box)+4 > journalReserve {
-		return fmt.Errorf("the answer has %d bytes, more than is reserved", len(raw))
+		return 0, fmt.Errorf("the answer has %d bytes, more than is reserved", len(raw))
 	}
 	block := append(binary.BigEndian.AppendUint32(nil, uint32(len(box))), box...)
 	if _, err := j.file.WriteAt(block, int64(len(j.clear))); err != nil {
-		return err
+		return 0, err
 	}
-	return j.file.Sync()
+	return int64(len(j.clear) + len(block)), j.file.Sync()
 }
 
 // shrink gives the unused part of the reserve back, so that the record which
-// the answer becomes finds room on a full disk.
-func (j *journal) shrink() {
-	length := make([]byte, 4)
-	if _, err := j.file.ReadAt(length, int64(len(j.clear))); err != nil {
-		return
+// the answer becomes finds room on a full disk. It reports whether there was
+// something to give: a sealed answer, of this process or of an earlier one.
+func (g *guard) shrink() bool {
+	if g.sealedSize == 0 {
+		return false
 	}
-	n := int64(binary.BigEndian.Uint32(length))
-	if n > 0 {
-		_ = j.file.Truncate(int64(len(j.clear)) + 4 + n)
-	}
+	return os.Truncate(filepath.Join(g.dir, g.key.Name+journalSuffix), g.sealedSize) == nil
 }
 
 // Journal returns what an earlier process left in the write-ahead file.
@@ -159,6 +158,9 @@ func (g *guard) Journal(ctx context.Context) (*connection.Journal, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if version, found := bytes.CutPrefix(doc, []byte(journalPrefix)); found && !bytes.HasPrefix(doc, []byte(journalMagic)) && len(version) > 0 && version[0] != 0 {
+		return nil, fmt.Errorf("%w: the write-ahead file of %q", connection.ErrNewer, g.key.Name)
 	}
 	in, clear, box, ok := decodeIntent(doc)
 	if !ok {
@@ -174,7 +176,8 @@ func (g *guard) Journal(ctx context.Context) (*connection.Journal, error) {
 	if box == nil {
 		return j, nil
 	}
-	k, err := g.store.sealingKey(ctx, g.key)
+	g.sealedSize = int64(len(clear) + 4 + len(box))
+	k, err := g.sealingKey(ctx)
 	if err != nil {
 		return nil, err
 	}

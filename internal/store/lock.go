@@ -32,14 +32,33 @@ func (e *heldError) Error() string {
 	return "another process holds the lock"
 }
 
-// takeLock waits for the lock until wait is over (*heldError), or ctx ends. The
-// wait is one blocking call and not a poll: of a hundred waiting processes each
-// goes on as soon as its turn comes.
-func takeLock(ctx context.Context, path string, wait time.Duration) (*fileLock, error) {
+// lockTable makes the goroutines of one process that want the same lock share
+// one wait for the operating system. The wait is a blocking call and not a
+// poll, so that of a hundred waiting processes each goes on as soon as its turn
+// comes; but such a call cannot be given up, it costs a thread, and a process
+// that runs for days must not pile them up behind a holder that hangs. The zero
+// value is ready to use.
+type lockTable struct {
+	mu     sync.Mutex
+	queues map[string]*lockQueue
+}
+
+// lockQueue is the wait for one lock. The goroutine that serves it hands the
+// lock to one waiter after the other, and ends when nobody is left.
+type lockQueue struct {
+	waiting int               // guarded by the table's mutex
+	granted chan *flock.Flock // never holds more than one: who holds it has the lock
+	broken  chan struct{}     // closed when the lock cannot be had at all
+	err     error             // why; set before broken is closed
+}
+
+// take waits for the lock until wait is over (*heldError), or ctx ends. A wait
+// of zero or less tries once.
+func (t *lockTable) take(ctx context.Context, path string, wait time.Duration) (*fileLock, error) {
 	if err := checkLockFile(path); err != nil {
 		return nil, err
 	}
-	l := flock.New(path, flock.SetFlag(os.O_CREATE|os.O_RDWR|noFollow), flock.SetPermissions(0o600))
+	l := newLock(path)
 	ok, err := l.TryLock()
 	if err != nil {
 		return nil, writeError("lock", err)
@@ -48,51 +67,81 @@ func takeLock(ctx context.Context, path string, wait time.Duration) (*fileLock, 
 		return held(l, path), nil
 	}
 	if wait <= 0 {
-		_ = l.Close()
 		return nil, &heldError{pid: holder(path)}
 	}
-	_ = l.Close()
 
-	got := make(chan error, 1)
-	waiter := flock.New(path, flock.SetFlag(os.O_CREATE|os.O_RDWR|noFollow), flock.SetPermissions(0o600))
-	var mu sync.Mutex
-	abandoned := false
-	go func() {
-		err := waiter.Lock()
-		mu.Lock()
-		defer mu.Unlock()
-		if abandoned {
-			_ = waiter.Close()
-			return
-		}
-		got <- err
-	}()
+	q := t.join(path)
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
-	giveUp := func(reason error) (*fileLock, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		select {
-		case err := <-got:
-			if err == nil {
-				return held(waiter, path), nil
-			}
-		default:
+	select {
+	case l := <-q.granted:
+		return held(l, path), nil
+	case <-q.broken:
+		return nil, writeError("lock", q.err)
+	case <-timer.C:
+		return t.leave(q, path, &heldError{pid: holder(path)})
+	case <-ctx.Done():
+		return t.leave(q, path, fmt.Errorf("wait for the lock: %w", context.Cause(ctx)))
+	}
+}
+
+// join adds a waiter to the queue of a path, which is made when there is none.
+func (t *lockTable) join(path string) *lockQueue {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	q := t.queues[path]
+	if q == nil {
+		q = &lockQueue{granted: make(chan *flock.Flock, 1), broken: make(chan struct{})}
+		if t.queues == nil {
+			t.queues = map[string]*lockQueue{}
 		}
-		abandoned = true
+		t.queues[path] = q
+		go t.serve(q, path)
+	}
+	q.waiting++
+	return q
+}
+
+// leave ends a wait in vain, unless the lock came at the last moment.
+func (t *lockTable) leave(q *lockQueue, path string, reason error) (*fileLock, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	select {
+	case l := <-q.granted:
+		return held(l, path), nil
+	default:
+		q.waiting--
 		return nil, reason
 	}
-	select {
-	case err := <-got:
-		if err != nil {
-			return nil, writeError("lock", err)
+}
+
+// serve takes the lock for the waiters of a queue.
+func (t *lockTable) serve(q *lockQueue, path string) {
+	for {
+		l := newLock(path)
+		err := l.Lock()
+		t.mu.Lock()
+		switch {
+		case err != nil:
+			q.err = err
+			close(q.broken)
+		case q.waiting > 0:
+			q.waiting--
+			q.granted <- l
+		default:
+			_ = l.Close()
 		}
-		return held(waiter, path), nil
-	case <-timer.C:
-		return giveUp(&heldError{pid: holder(path)})
-	case <-ctx.Done():
-		return giveUp(fmt.Errorf("wait for the lock: %w", context.Cause(ctx)))
+		if err != nil || q.waiting == 0 {
+			delete(t.queues, path)
+			t.mu.Unlock()
+			return
+		}
+		t.mu.Unlock()
 	}
+}
+
+func newLock(path string) *flock.Flock {
+	return flock.New(path, flock.SetFlag(os.O_CREATE|os.O_RDWR|noFollow), flock.SetPermissions(0o600))
 }
 
 // held writes down who holds the lock, for the message of those who wait. An

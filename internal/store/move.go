@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,11 +31,21 @@ func Move(ctx context.Context, from, to *Store, project string, each func(name s
 	if err != nil {
 		return nil, nil, err
 	}
-	var guards []connection.Guard
-	abort = func() {
+	var (
+		guards []connection.Guard
+		copied []connection.Key
+	)
+	unlock := func() {
 		for _, g := range guards {
 			g.Unlock()
 		}
+	}
+	abort = func() {
+		for _, key := range copied {
+			to.discard(ctx, key)
+		}
+		copied = nil
+		unlock()
 	}
 	defer func() {
 		if err != nil {
@@ -49,6 +62,7 @@ func Move(ctx context.Context, from, to *Store, project string, each func(name s
 		if from.Pending(key) {
 			return nil, nil, fmt.Errorf("move %q: an interrupted refresh must be completed first", name)
 		}
+		copied = append(copied, key)
 		if err := copyConnection(ctx, g, to, key); err != nil {
 			return nil, nil, fmt.Errorf("move %q: %w", name, err)
 		}
@@ -60,7 +74,7 @@ func Move(ctx context.Context, from, to *Store, project string, each func(name s
 		return nil, nil, err
 	}
 	finish = func(ctx context.Context) error {
-		defer abort()
+		defer unlock()
 		var failed []error
 		for _, g := range guards {
 			failed = append(failed, g.Delete(ctx))
@@ -75,6 +89,17 @@ func Move(ctx context.Context, from, to *Store, project string, each func(name s
 		return errors.Join(failed...)
 	}
 	return finish, abort, nil
+}
+
+// discard removes a copy that a move made in vain.
+func (s *Store) discard(ctx context.Context, key connection.Key) {
+	ctx = context.WithoutCancel(ctx)
+	g, err := s.Lock(ctx, key, time.Second)
+	if err != nil {
+		return
+	}
+	defer g.Unlock()
+	_ = g.Delete(ctx) // a tombstone remembers what the keychain kept
 }
 
 func copyConnection(ctx context.Context, g connection.Guard, to *Store, key connection.Key) error {
@@ -100,8 +125,9 @@ func copyConnection(ctx context.Context, g connection.Guard, to *Store, key conn
 	// The copy keeps its body's refresh token: the keychain of a keychain store
 	// catches up at the next refresh that brings another one.
 	next := *rec
-	generation, _ := dest.Next(ctx)
+	generation, grantGeneration := dest.Next(ctx)
 	next.Generation = max(generation, rec.Generation+1)
+	next.GrantGeneration = max(rec.GrantGeneration, grantGeneration) // above what an earlier stay left in the keychain
 	next.Keychain, next.KeychainRun = connection.KeychainNone, ""
 	if to.meta.Kind == KindKeychain && next.HasRefresh {
 		grant := connection.Grant{Generation: next.GrantGeneration, Refresh: next.Body.Refresh}
@@ -224,7 +250,7 @@ func (s *Store) Wipe(ctx context.Context, project string, each func(key connecti
 	}
 	var failed []error
 	for _, p := range projects {
-		names, err := s.Names(p)
+		names, err := s.traces(p)
 		failed = append(failed, err)
 		for _, name := range names {
 			key := connection.Key{Project: p, Name: name}
@@ -251,6 +277,29 @@ func (s *Store) Wipe(ctx context.Context, project string, each func(key connecti
 	return errors.Join(failed...)
 }
 
+// traces lists the names of a project of which any file is left: a login that
+// was cut off before its record was written has a key in the keychain already.
+func (s *Store) traces(project string) ([]string, error) {
+	if !validName(project) {
+		return nil, fmt.Errorf("%q is no valid project id", project)
+	}
+	entries, err := os.ReadDir(filepath.Join(s.dir, project))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, readError("list the connections", err)
+	}
+	var names []string
+	for _, e := range entries {
+		if name, _, ok := strings.Cut(e.Name(), "."); ok && validName(name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
+}
+
 // LoginLock keeps two logins of one connection from opening two browser tabs.
 // It is not the connection's lock: tokens are served and refreshed meanwhile.
 // waited reports that another login was under way.
@@ -263,14 +312,14 @@ func (s *Store) LoginLock(ctx context.Context, key connection.Key, onWait func()
 		return nil, false, writeError("make the folder of the project", err)
 	}
 	path := filepath.Join(dir, key.Name+".login"+lockSuffix)
-	lock, err := takeLock(ctx, path, 0)
+	lock, err := s.locks.take(ctx, path, 0)
 	var held *heldError
 	if errors.As(err, &held) {
 		waited = true
 		if onWait != nil {
 			onWait()
 		}
-		lock, err = takeLock(ctx, path, 10*time.Minute)
+		lock, err = s.locks.take(ctx, path, 10*time.Minute)
 	}
 	if err != nil {
 		return nil, waited, err

@@ -36,6 +36,7 @@ const (
 type wireBody struct {
 	Access  string            `json:"access,omitempty"`
 	Refresh string            `json:"refresh,omitempty"`
+	Spare   string            `json:"spare,omitempty"`
 	Kept    map[string]string `json:"kept,omitempty"`
 }
 
@@ -98,6 +99,7 @@ func (s *Store) unseal(key connection.Key, h *connection.Header, p sealedPart, k
 	return &connection.Record{Header: *h, Body: connection.Body{
 		Access:  secret.New(b.Access),
 		Refresh: secret.New(b.Refresh),
+		Spare:   secret.New(b.Spare),
 		Kept:    b.Kept,
 	}}, nil
 }
@@ -114,7 +116,7 @@ func (s *Store) sealRecord(key connection.Key, rec *connection.Record, k []byte)
 	if len(line) > maxHeaderLine {
 		return nil, fmt.Errorf("write the record of %q: its header has %d bytes, more than %d", key.Name, len(line), maxHeaderLine)
 	}
-	plain, err := json.Marshal(wireBody{rec.Body.Access.Reveal(), rec.Body.Refresh.Reveal(), rec.Body.Kept})
+	plain, err := json.Marshal(wireBody{rec.Body.Access.Reveal(), rec.Body.Refresh.Reveal(), rec.Body.Spare.Reveal(), rec.Body.Kept})
 	if err != nil {
 		return nil, fmt.Errorf("write the record of %q: %w", key.Name, err)
 	}

@@ -6,6 +6,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -95,6 +96,8 @@ type Store struct {
 	dir  string
 	meta Meta
 
+	locks lockTable
+
 	mu     sync.Mutex
 	master []byte // of a file store, once opened
 }
@@ -170,7 +173,8 @@ func Create(ctx context.Context, o Options, kind string) (*Store, error) {
 	if err := makeDir(o.Dir); err != nil {
 		return nil, writeError("make the folder of the stores", err)
 	}
-	lock, err := takeLock(ctx, filepath.Join(o.Dir, ".lock"), 10*time.Second)
+	var locks lockTable
+	lock, err := locks.take(ctx, filepath.Join(o.Dir, ".lock"), 10*time.Second)
 	if err != nil {
 		return nil, fmt.Errorf("create a store: %w", err)
 	}
@@ -276,6 +280,7 @@ func (s *Store) Names(project string) ([]string, error) {
 			names = append(names, name)
 		}
 	}
+	slices.Sort(names) // the suffix sorts before a hyphen: "a-b.rec" came before "a.rec"
 	return names, nil
 }
 
@@ -302,15 +307,29 @@ func (s *Store) Header(key connection.Key) (*connection.Header, error) {
 
 // Read opens a record without a lock.
 func (s *Store) Read(ctx context.Context, key connection.Key) (*connection.Record, error) {
+	rec, box, err := s.read(ctx, key)
+	if errors.Is(err, connection.ErrCorrupt) || errors.Is(err, connection.ErrStoreKey) {
+		// Without a lock the key and the record may be of two connections: one
+		// that was just removed, and its successor. A changed file tells.
+		if _, now, lerr := s.load(key); errors.Is(lerr, connection.ErrNotStored) || lerr == nil && !bytes.Equal(now.box, box) {
+			rec, _, err = s.read(ctx, key)
+		}
+	}
+	return rec, err
+}
+
+// read opens a record, and returns also its sealed part.
+func (s *Store) read(ctx context.Context, key connection.Key) (*connection.Record, []byte, error) {
 	h, sealed, err := s.load(key)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	k, err := s.sealingKey(ctx, key)
 	if err != nil {
-		return nil, err
+		return nil, sealed.box, err
 	}
-	return s.unseal(key, h, sealed, k)
+	rec, err := s.unseal(key, h, sealed, k)
+	return rec, sealed.box, err
 }
 
 // Pending reports whether a write-ahead file exists.
