@@ -28,7 +28,7 @@ func helpTopics(g *globals) []*cobra.Command {
 
 func environmentHelp() string {
 	var b strings.Builder
-	b.WriteString(`Variables that apiauth reads. It reads no others.
+	b.WriteString(`Variables that change what apiauth does. No other APIAUTH_ variable is read.
 
 A flag goes before its variable, and a variable before config.yaml in the user's
 own configuration folder; 'apiauth paths' says where that is. A variable that is
@@ -112,16 +112,12 @@ func habits() []*cobra.Command {
 		alias("login", "connect"),
 		alias("add", "connect"),
 		alias("logout", "disconnect"),
-		alias("ls", "list"),
 		alias("whoami", "status"),
 		hint("authorize", "'apiauth connect NAME' logs in"),
 		hint("auth", "'apiauth connect NAME' logs in, 'apiauth token NAME' prints a token"),
 		hint("signin", "'apiauth connect NAME' logs in"),
 		hint("reconnect", "'apiauth connect NAME' again does that"),
-		hint("remove", "'apiauth disconnect NAME' forgets a connection and revokes it where it can"),
-		hint("rm", "'apiauth disconnect NAME' forgets a connection and revokes it where it can"),
 		hint("delete", "'apiauth disconnect NAME' forgets a connection and revokes it where it can"),
-		hint("mv", "'apiauth rename NAME NEW' does that"),
 		hint("get", "'apiauth token NAME' prints a live access token"),
 		hint("print", "'apiauth token NAME' prints a live access token"),
 		hint("access-token", "'apiauth token NAME' prints a live access token"),

@@ -22,7 +22,7 @@ but in the keychain of the operating system, unless the file store is used.`,
 		Args:              args(cobra.NoArgs),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		// Whoever looks for a broken configuration has to be told where it is.
-		PersistentPreRunE: func(*cobra.Command, []string) error { g.cfg.JSON = g.json; return nil },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { _ = g.loadOrDefaults(cmd); return nil },
 		RunE:              func(*cobra.Command, []string) error { return runPaths(g) },
 	}
 }

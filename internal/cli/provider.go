@@ -406,10 +406,12 @@ func providerPage(d *providers.Definition) string {
 	case d.RegisterURI("") == "":
 		p.line("redirect URI", "none is registered")
 	default:
-		p.line("redirect URI", d.RegisterURI("")+"  (exactly so)")
+		p.line("redirect URI", d.RegisterURI(""))
+		note := "(exactly so)"
 		if strings.Contains(d.DefaultRedirect(), ":*/") {
-			p.line("", "any free port is used at connect")
+			note = "(exactly so; connect then uses any free port)"
 		}
+		p.line("", note)
 	}
 	for i, step := range d.Register.Steps {
 		p.text("  ", fmt.Sprintf("%d. ", i+1), step)

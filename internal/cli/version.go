@@ -20,7 +20,7 @@ commit, date, go, os, arch.`,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		// A broken configuration must not keep anybody from saying which version
 		// it breaks.
-		PersistentPreRunE: func(*cobra.Command, []string) error { g.cfg.JSON = g.json; return nil },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { _ = g.loadOrDefaults(cmd); return nil },
 		RunE:              func(*cobra.Command, []string) error { return runVersion(g) },
 	}
 }
