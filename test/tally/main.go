@@ -5,7 +5,7 @@
 //
 // It prints a line for each package, the output of each test that failed, and
 // why tests were left out. Its exit code is 1 when a test or a package failed,
-// or when no test ran at all, and 2 when its input is not what it should be.
+// and 2 when there was no test at all or its input is not what it should be.
 package main
 
 import (
@@ -197,7 +197,7 @@ func summary(w io.Writer, suites map[string]*suite, reasons map[string]int) (fai
 		fmt.Fprintf(w, "\nFailed: %s\n", strings.Join(broken, " "))
 	}
 	fmt.Fprintf(w, "\n%d passed, %d failed, %d skipped\n", passed, failures, skipped)
-	if passed+failures == 0 {
+	if passed+failures+skipped == 0 {
 		return true, errors.New("no test ran")
 	}
 	return failures > 0, nil
