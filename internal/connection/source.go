@@ -163,8 +163,19 @@ func (s *Source) good(rec *Record, o Option) bool {
 	if !rec.ExpiryKnown {
 		return true
 	}
-	ttl := time.Duration(rec.TTL) * time.Second
-	return s.remaining(rec) > max(margin(ttl), o.MinTTL)
+	return s.remaining(rec) > wanted(time.Duration(rec.TTL)*time.Second, o.MinTTL)
+}
+
+// wanted is how much life a token must have left to be handed out. What a
+// provider does not give cannot be had by asking again: of tokens that are too
+// short for what is asked, the first half of the life counts as good, so that a
+// hundred commands do not make a hundred requests.
+func wanted(ttl, minTTL time.Duration) time.Duration {
+	early := min(margin(ttl), ttl/2)
+	if minTTL > ttl-ttl/10 {
+		return early
+	}
+	return max(early, minTTL)
 }
 
 // live reports whether the token has not ended yet.
