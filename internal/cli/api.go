@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -61,7 +60,7 @@ func runAPI(ctx context.Context, g *globals, opts apiOptions) error {
 	if err != nil {
 		return err
 	}
-	access, err := ws.token(ctx, opts.Name, connection.Option{MinTTL: time.Minute})
+	access, err := ws.token(ctx, opts.Name, connection.Option{})
 	if err != nil {
 		return err
 	}

@@ -46,7 +46,7 @@ The output holds real tokens: prefer 'apiauth exec', and write files with
 	}
 	f := cmd.Flags()
 	f.StringArrayVarP(&opts.Connections, "connection", "c", nil, "hand out `NAME`, or NAME=VARIABLE; repeat for more")
-	f.DurationVar(&opts.MinTTL, "min-ttl", time.Minute, "refresh first if less than this `duration` is left")
+	minTTLFlag(f, &opts.MinTTL)
 	f.StringVar(&opts.Format, "format", inject.Sh, strings.Join(inject.Formats(), ", "))
 	f.StringVarP(&opts.Output, "output", "o", "", "write to `FILE` (mode 0600) instead of standard output")
 	_ = cmd.RegisterFlagCompletionFunc("connection", completeConnections(g))

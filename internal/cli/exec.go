@@ -45,7 +45,7 @@ not replaced: ask for enough with --min-ttl.`,
 	f := cmd.Flags()
 	f.SetInterspersed(false) // what follows CMD is its own
 	f.StringArrayVarP(&opts.Connections, "connection", "c", nil, "hand out `NAME`, or NAME=VARIABLE; repeat for more")
-	f.DurationVar(&opts.MinTTL, "min-ttl", time.Minute, "refresh first if less than this `duration` is left")
+	minTTLFlag(f, &opts.MinTTL)
 	_ = cmd.RegisterFlagCompletionFunc("connection", completeConnections(g))
 	return cmd
 }

@@ -44,7 +44,7 @@ Formats: plain (the token alone), header (an Authorization header), json.`,
 		},
 	}
 	f := cmd.Flags()
-	f.DurationVar(&opts.MinTTL, "min-ttl", time.Minute, "refresh first if less than this `duration` is left")
+	minTTLFlag(f, &opts.MinTTL)
 	f.BoolVar(&opts.Refresh, "refresh", false, "get a new token: the API refused the last one")
 	f.StringVar(&opts.Format, "format", "plain", "plain, header or json")
 	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{"plain", "header", "json"}, cobra.ShellCompDirectiveNoFileComp))

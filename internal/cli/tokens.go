@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
+
+	"github.com/spf13/pflag"
 
 	"github.com/apiauth/apiauth/internal/connection"
 	"github.com/apiauth/apiauth/internal/inject"
@@ -83,6 +86,12 @@ func (ws *workspace) names() []string {
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
+}
+
+// minTTLFlag adds --min-ttl. The default asks for nothing beyond the Source's own
+// margin, which is at least a minute where the provider's tokens live longer.
+func minTTLFlag(f *pflag.FlagSet, into *time.Duration) {
+	f.DurationVar(into, "min-ttl", 0, "refresh first if less than this `duration` is left (default: 1m to 5m, by the token's lifetime)")
 }
 
 // selection is a connection that a command hands out, and the variable chosen
