@@ -540,7 +540,11 @@ func (d *doctor) live(ctx context.Context, s *store.Store, name string, h *conne
 	}
 	access, err := src.Token(ctx, name, connection.Option{Refresh: h.CanRenew()})
 	if err != nil {
-		d.fail(name, err, "")
+		remedy := ""
+		if errors.Is(err, connection.ErrNeedsConnect) {
+			remedy = fmt.Sprintf("'apiauth connect %s'", name)
+		}
+		d.fail(name, err, remedy)
 		return
 	}
 	did := "gave a stored token; only the API can tell whether it is accepted"
