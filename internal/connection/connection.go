@@ -111,23 +111,14 @@ func (h *Header) ExpiresAt() time.Time {
 	return h.ReceivedAt.Add(time.Duration(h.TTL) * time.Second)
 }
 
-// Missing returns the scopes of needed that were not granted. It returns
-// nothing when the issuer never said what it granted.
+// Missing returns the scopes of needed that were not granted, not even as part
+// of another one or under another name. It returns nothing when the issuer never
+// said what it granted.
 func (h *Header) Missing(needed []string) []string {
 	if !h.ScopesKnown {
 		return nil
 	}
-	have := make(map[string]bool, len(h.ScopesGranted))
-	for _, s := range h.ScopesGranted {
-		have[s] = true
-	}
-	var missing []string
-	for _, s := range needed {
-		if !have[s] {
-			missing = append(missing, s)
-		}
-	}
-	return missing
+	return h.Pins.MissingScopes(needed, h.ScopesGranted)
 }
 
 // CanRenew reports whether a new access token can be had without a person.

@@ -132,7 +132,9 @@ func newLogin(env Env, a Attempt, redirect string) (*login, error) {
 		hosts:       hostsOf(a.Pins.AuthorizationEndpoint, a.Pins.TokenEndpoint),
 	}
 	var params map[string]string
+	var hintParam string
 	if a.Provider != nil {
+		hintParam = a.Provider.LoginHintParam
 		params = make(map[string]string, len(a.Provider.Authorize))
 		for name, value := range a.Provider.Authorize {
 			for v, is := range a.Pins.Variables {
@@ -158,6 +160,7 @@ func newLogin(env Env, a Attempt, redirect string) (*login, error) {
 		Verifier:              g.verifier,
 		Params:                params,
 		LoginHint:             a.AccountHint,
+		LoginHintParam:        hintParam,
 		AllowInsecureLoopback: a.Pins.AllowInsecureLoopback,
 	})
 	return g, err

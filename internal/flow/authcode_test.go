@@ -580,9 +580,10 @@ func TestProviderFacts(t *testing.T) {
 	a.Provider.Scopes.Separator = ","
 	a.AccountHint = "alice@example.com"
 	a.Client = oauth.Client{ID: "client-1", Secret: secret.New("canary-secret"), Method: oauth.AuthBasic}
+	a.Provider.LoginHintParam = "login"
 	r := begin(t, a, false)
 	for name, want := range map[string]string{
-		"access_type": "offline", "audience": "https://eu.api.example", "scope": "read,write", "login_hint": "alice@example.com",
+		"access_type": "offline", "audience": "https://eu.api.example", "scope": "read,write", "login": "alice@example.com", "login_hint": "",
 	} {
 		if got := r.query.Get(name); got != want {
 			t.Errorf("%s is %q, want %q", name, got, want)

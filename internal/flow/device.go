@@ -161,22 +161,37 @@ func retryAfter(err error) time.Duration {
 	return 0
 }
 
-// explained turns the errors of RFC 8628 section 3.5, and those that GitHub
-// adds, into ones that say what they mean for a person.
+// explained turns the errors of RFC 8628 section 3.5, and those that GitHub,
+// Microsoft and Google answer in their place, into ones that say what they mean
+// for a person.
 func explained(a Attempt, err error) error {
 	refused, ok := errors.AsType[*oauth.Error](err)
 	if !ok {
 		return err
 	}
 	switch refused.Code {
-	case "access_denied":
+	case "access_denied", "authorization_declined": // the second is Microsoft's
 		return &DeniedError{Provider: a.name(), Code: refused.Code, Description: refused.Description}
-	case "expired_token", "token_expired":
+	case "expired_token", "token_expired", "code_expired":
 		return fmt.Errorf("%w: start it again for a new one", ErrCodeExpired)
+	case "bad_verification_code", "incorrect_device_code", "invalid_grant": // Microsoft's, GitHub's, RFC 6749's
+		return fmt.Errorf("the provider does not know the code that it gave out, or it was used already; start it again for a new one: %w", err)
 	case "device_flow_disabled":
 		return fmt.Errorf("the device flow is switched off for this client: switch it on in the client's settings at the provider, or use --flow browser: %w", err)
 	case "unauthorized_client", "unsupported_grant_type":
-		return fmt.Errorf("this client may not use the device flow: allow it in the client's settings at the provider, or use --flow browser: %w", err)
+		return fmt.Errorf("this client may not use the device flow: allow it in the client's settings at the provider, or use --flow browser%s: %w", a.deviceNote(), err)
+	case "invalid_client", "incorrect_client_credentials":
+		return fmt.Errorf("the provider does not take this client for the device flow: its id may be wrong, or it may be of another kind than this flow needs%s: %w", a.deviceNote(), err)
+	case "invalid_scope":
+		return fmt.Errorf("the provider does not grant these scopes in the device flow: ask for fewer, or use --flow browser%s: %w", a.deviceNote(), err)
 	}
 	return err
+}
+
+// deviceNote returns in brackets what the definition says about the device flow.
+func (a Attempt) deviceNote() string {
+	if a.Provider == nil || a.Provider.DeviceNote == "" {
+		return ""
+	}
+	return " (" + strings.TrimSuffix(oauth.Clean(a.Provider.DeviceNote), ".") + ")"
 }

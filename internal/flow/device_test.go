@@ -140,7 +140,7 @@ func runDevice(ctx context.Context, t *testing.T, d *deviceIssuer, env flow.Env)
 			Provider: "acme", TokenEndpoint: "http://127.0.0.1:1/token", DeviceAuthorizationEndpoint: "http://127.0.0.1:1/device",
 			AllowInsecureLoopback: true,
 		},
-		Provider: &providers.Provider{ID: "acme", Name: "Acme"},
+		Provider: &providers.Provider{ID: "acme", Name: "Acme", DeviceNote: "Acme wants a device client."},
 		Client:   oauth.Client{ID: "client-1", Method: oauth.AuthNone},
 		Scopes:   []string{"read"},
 	}
@@ -174,6 +174,8 @@ func TestDevice(t *testing.T) {
 		{name: "Retry-After", polls: []poll{{status: 429, body: "{}", header: map[string]string{"Retry-After": "30"}}, granted}, gaps: []int{5, 35}},
 		{name: "Retry-After without measure", polls: []poll{{status: 429, body: "{}", header: map[string]string{"Retry-After": "999999999999"}}, granted}},
 		{name: "denied", polls: []poll{pending, {status: 400, body: `{"error":"access_denied"}`}}, gaps: []int{5, 5}, code: "access_denied"},
+		{name: "declined, as Microsoft calls it", polls: []poll{{status: 400, body: `{"error":"authorization_declined"}`}}, gaps: []int{5}, code: "authorization_declined"},
+		{name: "the code is not known", polls: []poll{{status: 400, body: `{"error":"bad_verification_code"}`}}, gaps: []int{5}, code: "bad_verification_code"},
 		{name: "expired, says the issuer", polls: []poll{{status: 400, body: `{"error":"expired_token"}`}}, gaps: []int{5}, err: flow.ErrCodeExpired},
 		{name: "expired, says the clock", device: device("5", "12"), polls: []poll{pending}, gaps: []int{5, 5}, err: flow.ErrCodeExpired},
 		{name: "unavailable for ever", device: device("5", "60"), polls: []poll{broken}, gaps: []int{5, 10, 15, 25}, err: flow.ErrCodeExpired},
@@ -193,7 +195,7 @@ func TestDevice(t *testing.T) {
 					if !errors.Is(err, c.err) {
 						t.Errorf("%v, want %v", err, c.err)
 					}
-				case c.code == "access_denied":
+				case c.code == "access_denied" || c.code == "authorization_declined":
 					if denied, ok := errors.AsType[*flow.DeniedError](err); !ok || denied.Code != c.code {
 						t.Errorf("%v, want a DeniedError", err)
 					}
@@ -262,7 +264,9 @@ func TestDeviceShowsWhereToGo(t *testing.T) {
 func TestDeviceRefusedAtOnce(t *testing.T) {
 	for device, want := range map[string]string{
 		"device_flow_disabled": "switch it on",
-		"unauthorized_client":  "--flow browser",
+		"unauthorized_client":  "--flow browser (Acme wants a device client)",
+		"invalid_client":       "of another kind than this flow needs (Acme wants a device client)",
+		"invalid_scope":        "ask for fewer",
 		`{"device_code":"canary-device","user_code":"A","verification_uri":"javascript:alert(1)"}`:         "verification_uri",
 		`{"device_code":"canary-device","user_code":"A","verification_uri":"https://u:p@issuer.example/"}`: "verification_uri",
 		`{"device_code":"canary-device","verification_uri":"https://issuer.example/device"}`:               "user_code",

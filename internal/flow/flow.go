@@ -59,7 +59,7 @@ type DeniedError struct {
 // Error says who refused and why, in one line.
 func (e *DeniedError) Error() string {
 	var b strings.Builder
-	if e.Code == "access_denied" {
+	if e.Code == "access_denied" || e.Code == "authorization_declined" {
 		fmt.Fprintf(&b, "access to %s was not granted (%s)", e.Provider, e.Code)
 	} else {
 		fmt.Fprintf(&b, "%s refused the login (%s)", e.Provider, e.Code)
@@ -78,7 +78,8 @@ type Attempt struct {
 	Client   oauth.Client
 	// Scopes are all scopes to ask for, required ones included.
 	Scopes []string
-	// AccountHint goes out as login_hint.
+	// AccountHint suggests an account; it goes out as login_hint, or as the
+	// parameter that the provider's definition names.
 	AccountHint string
 	// Port replaces the port of a loopback redirect; 0 keeps the provider's.
 	Port int

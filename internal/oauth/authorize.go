@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
@@ -43,8 +44,11 @@ type AuthorizeRequest struct {
 	Verifier secret.Text
 	// Params are the provider's own parameters. Those that this request sets
 	// itself are refused.
-	Params    map[string]string
-	LoginHint string
+	Params map[string]string
+	// LoginHint suggests an account, in the parameter LoginHintParam, which
+	// defaults to login_hint.
+	LoginHint      string
+	LoginHintParam string
 	// AllowInsecureLoopback permits http to a loopback address.
 	AllowInsecureLoopback bool
 }
@@ -94,7 +98,11 @@ func AuthorizeURL(r AuthorizeRequest) (string, error) {
 		opts = append(opts, oauth2.SetAuthURLParam(name, value))
 	}
 	if r.LoginHint != "" {
-		opts = append(opts, oauth2.SetAuthURLParam("login_hint", r.LoginHint))
+		name := cmp.Or(r.LoginHintParam, "login_hint")
+		if reservedParam(name) || own.Has(name) {
+			return "", refusef("the parameter %q cannot carry the login hint", Clean(name))
+		}
+		opts = append(opts, oauth2.SetAuthURLParam(name, r.LoginHint))
 	}
 	if r.PKCE {
 		opts = append(opts, oauth2.S256ChallengeOption(r.Verifier.Reveal()))

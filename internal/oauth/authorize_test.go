@@ -51,6 +51,9 @@ func TestAuthorizeURL(t *testing.T) {
 			r.Params = map[string]string{"access_type": "offline", "prompt": "$(id)", "response_mode": "query"}
 			r.LoginHint = "me@example.com"
 		}, url.Values{"scope": {"a b"}, "access_type": {"offline"}, "prompt": {"$(id)"}, "response_mode": {"query"}, "login_hint": {"me@example.com"}}},
+		{"another name for the hint", func(r *AuthorizeRequest) {
+			r.LoginHint, r.LoginHintParam = "me", "login"
+		}, url.Values{"scope": {"a b"}, "login": {"me"}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := base()
@@ -103,6 +106,7 @@ func TestAuthorizeURL(t *testing.T) {
 		"answer in a fragment":  func(r *AuthorizeRequest) { r.Params = map[string]string{"response_mode": "fragment"} },
 		"implicit":              func(r *AuthorizeRequest) { r.Params = map[string]string{"response_type": "token"} },
 		"parameter of endpoint": func(r *AuthorizeRequest) { r.Endpoint += "?a=1"; r.Params = map[string]string{"a": "2"} },
+		"hint as redirect":      func(r *AuthorizeRequest) { r.LoginHint, r.LoginHintParam = "x", "redirect_uri" },
 		"nameless parameter":    func(r *AuthorizeRequest) { r.Params = map[string]string{"": "2"} },
 	} {
 		r := base()

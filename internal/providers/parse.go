@@ -336,6 +336,16 @@ func (p *Provider) validateClient(Origin) *fault {
 	}
 	reserved := []string{"response_type", "client_id", "client_secret", "redirect_uri", "scope", "state", "code", "code_challenge", "code_challenge_method",
 		"code_verifier", "grant_type", "refresh_token", "device_code", "client_assertion", "client_assertion_type", "response_mode", "nonce"}
+	switch name := p.LoginHintParam; {
+	case name == "":
+	case !plainToken(name, 64), strings.ContainsAny(name, "&=#"):
+		return faultAt("this is not the name of a parameter", "login_hint_param")
+	case slices.Contains(reserved, name):
+		return faultAt(name+" is set by apiauth", "login_hint_param")
+	}
+	if p.DeviceNote != "" && p.DeviceAuthorizationEndpoint == "" && !p.NeedsDiscovery() {
+		return faultAt("device_note needs device_authorization_endpoint", "device_note")
+	}
 	if bad := checkPairs(p.Authorize, reserved, "authorize_params"); bad != nil {
 		return bad
 	}
@@ -371,6 +381,9 @@ func (p *Provider) validateScopes(Origin) *fault {
 			return faultAt("the scope "+scope.Name+" is listed twice", "scopes", "catalog", i, "name")
 		}
 	}
+	if bad := p.validateScopeRules(); bad != nil {
+		return bad
+	}
 	for _, list := range []struct {
 		key    string
 		scopes []string
@@ -389,6 +402,40 @@ func (p *Provider) validateScopes(Origin) *fault {
 	}
 	if p.Scopes.Omit && len(p.Scopes.Default)+len(p.Scopes.Required) > 0 {
 		return faultAt("omit says that no scope is ever sent; default and required make no sense with it", "scopes", "omit")
+	}
+	return nil
+}
+
+// validateScopeRules checks what Pins.MissingScopes relies on: names that mean
+// one thing each.
+func (p *Provider) validateScopeRules() *fault {
+	if p.Scopes.Prefix != "" && !scopeToken(p.Scopes.Prefix) {
+		return faultAt("the prefix has no space, quote, backslash or character beyond ASCII", "scopes", "prefix")
+	}
+	known := func(name string) bool {
+		return slices.ContainsFunc(p.Scopes.Catalog, func(s Scope) bool { return s.Name == name })
+	}
+	var aliases []string
+	for i, scope := range p.Scopes.Catalog {
+		for j, name := range scope.Includes {
+			switch {
+			case !known(name):
+				return faultAt("the scope "+strconv.QuoteToASCII(clip(name, 80))+" is not in scopes.catalog", "scopes", "catalog", i, "includes", j)
+			case name == scope.Name:
+				return faultAt("a scope does not include itself", "scopes", "catalog", i, "includes", j)
+			}
+		}
+		for j, name := range scope.Also {
+			switch {
+			case !scopeToken(name):
+				return faultAt("a scope has no space, quote, backslash or character beyond ASCII (RFC 6749 section 3.3)", "scopes", "catalog", i, "also", j)
+			case known(name):
+				return faultAt("the scope "+name+" is in scopes.catalog itself", "scopes", "catalog", i, "also", j)
+			case slices.Contains(aliases, name):
+				return faultAt("the name "+name+" is listed twice", "scopes", "catalog", i, "also", j)
+			}
+			aliases = append(aliases, name)
+		}
 	}
 	return nil
 }

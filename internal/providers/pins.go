@@ -44,6 +44,7 @@ type Pins struct {
 	// nil when there is nothing to fill in.
 	Declared *Declared `json:"declared,omitempty"`
 
+	Scopes     *ScopeRules   `json:"scopes,omitempty"` // nil: names are compared as they are
 	Token      TokenPin      `json:"token"`
 	Identity   IdentityPin   `json:"identity"`
 	Revocation RevocationPin `json:"revocation"`
@@ -191,6 +192,7 @@ func (d *Definition) Pin(o PinOptions) (Pins, error) {
 		APIAuth:    p.API.Auth.pin(),
 		APIHeaders: maps.Clone(p.API.Headers),
 
+		Scopes: p.Scopes.rules(),
 		Token: TokenPin{
 			Type:                  p.Token.Type,
 			ScopeSeparator:        p.Token.ScopeSeparator,

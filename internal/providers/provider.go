@@ -75,7 +75,10 @@ type Provider struct {
 	TokenEndpointAuthMethod string `yaml:"token_endpoint_auth_method"`
 	SecretOptional          bool   `yaml:"secret_optional"`
 	DeviceAuthMethod        string `yaml:"device_auth_method"`
-	PKCE                    string `yaml:"pkce"` // S256 (default) | none
+	// DeviceNote says in one sentence what a person must know before choosing
+	// the device flow: another kind of client, fewer scopes.
+	DeviceNote string `yaml:"device_note"`
+	PKCE       string `yaml:"pkce"` // S256 (default) | none
 	// Flows lists what the provider offers, best first, as Flow constants. The
 	// default is browser and device as far as there are endpoints for them.
 	Flows []string `yaml:"flows"`
@@ -91,9 +94,13 @@ type Provider struct {
 	Variables []Variable        `yaml:"variables"`
 	Scopes    Scopes            `yaml:"scopes"`
 	Authorize map[string]string `yaml:"authorize_params"` // extra parameters of the authorization request
-	Token     TokenFacts        `yaml:"token"`
-	Identity  Identity          `yaml:"identity"`
-	API       API               `yaml:"api"`
+	// LoginHintParam is the parameter of the authorization request that
+	// suggests an account; the default is login_hint (OpenID Connect Core
+	// section 3.1.2.1).
+	LoginHintParam string     `yaml:"login_hint_param"`
+	Token          TokenFacts `yaml:"token"`
+	Identity       Identity   `yaml:"identity"`
+	API            API        `yaml:"api"`
 
 	// Env is the variable that carries the token; see CheckEnvName.
 	Env string `yaml:"env"`
@@ -143,8 +150,13 @@ type Scopes struct {
 	// Required scopes are always asked for (offline access, identity).
 	Required []string `yaml:"required"`
 	// Omit says that the provider takes no scope parameter at all.
-	Omit    bool    `yaml:"omit"`
-	Catalog []Scope `yaml:"catalog"`
+	Omit bool `yaml:"omit"`
+	// Prefix may stand before each name in an answer, as in
+	// https://graph.microsoft.com/Mail.Read for Mail.Read.
+	Prefix string `yaml:"prefix"`
+	// FoldCase says that the case of a name does not count.
+	FoldCase bool    `yaml:"fold_case"`
+	Catalog  []Scope `yaml:"catalog"`
 }
 
 // Scope is one scope with the words a person chooses by.
@@ -154,6 +166,14 @@ type Scope struct {
 	Description string `yaml:"description"`
 	Category    string `yaml:"category"`
 	Broad       bool   `yaml:"broad"`
+	// Includes names the scopes of the catalogue that this one contains, so
+	// that they count as granted with it. Each names only the next below it.
+	Includes []string `yaml:"includes"`
+	// Also lists other names under which an answer may give the scope.
+	Also []string `yaml:"also"`
+	// Unlisted says that an answer need not name the scope although it was
+	// granted.
+	Unlisted bool `yaml:"unlisted"`
 }
 
 // TokenFacts says how the provider's token responses differ from RFC 6749
