@@ -407,6 +407,21 @@ func (p *person) grants() []string {
 	return found
 }
 
+// waitExpired waits until a connection's token has expired by the clock.
+func (p *person) waitExpired(name string) {
+	p.t.Helper()
+	type row struct {
+		ExpiresAt time.Time `json:"expires_at"`
+	}
+	list := fromJSON[[]row](p.t, p.must("status", name, "--json"))
+	if len(list) != 1 || list[0].ExpiresAt.IsZero() {
+		p.t.Fatalf("status tells no expiry of %s", name)
+	}
+	left := time.NewTimer(time.Until(list[0].ExpiresAt))
+	defer left.Stop()
+	<-left.C
+}
+
 // fromJSON decodes what a command printed with --json.
 func fromJSON[T any](t testing.TB, r result) T {
 	t.Helper()

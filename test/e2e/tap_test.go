@@ -30,6 +30,7 @@ type tap struct {
 	answers  map[int]int    // by status
 	access   []string
 	refresh  []string
+	shorten  bool
 }
 
 func newTap(t testing.TB, endpoint string) *tap {
@@ -65,6 +66,11 @@ func newTap(t testing.TB, endpoint string) *tap {
 		}
 		_ = json.Unmarshal(answer, &doc)
 		p.mu.Lock()
+		if p.shorten && doc.Access != "" {
+			p.shorten = false
+			answer = withLife(answer, 1)
+			resp.Header.Del("Content-Length")
+		}
 		p.answers[resp.StatusCode]++
 		if doc.Access != "" {
 			p.access = append(p.access, doc.Access)
@@ -82,6 +88,26 @@ func newTap(t testing.TB, endpoint string) *tap {
 	t.Cleanup(server.Close)
 	p.url = server.URL + "/token"
 	return p
+}
+
+// shortenNext makes the next token live for a second, as far as is told.
+func (p *tap) shortenNext() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.shorten = true
+}
+
+func withLife(answer []byte, seconds int) []byte {
+	var doc map[string]any
+	if json.Unmarshal(answer, &doc) != nil {
+		return answer
+	}
+	doc["expires_in"] = seconds
+	changed, err := json.Marshal(doc)
+	if err != nil {
+		return answer
+	}
+	return changed
 }
 
 // secrets are all tokens so far.
