@@ -190,7 +190,8 @@ func printError(w io.Writer, err error, hint string) {
 }
 
 // writeWrapped breaks a message at blanks so that no line is wider than
-// lineWidth, as far as its words allow. Continued lines are indented. The text
+// lineWidth, as far as its words allow; a command in quotes counts as one word,
+// so that it can be copied. Continued lines are indented. The text
 // may come from anywhere: no line of it can begin like a CI command, because
 // none begins without our prefix or a blank.
 func writeWrapped(w io.Writer, prefix, msg string) {
@@ -202,7 +203,7 @@ func writeWrapped(w io.Writer, prefix, msg string) {
 		width := len(head)
 		var b strings.Builder
 		b.WriteString(head)
-		for j, word := range strings.Fields(oauthCleanLong(line)) {
+		for j, word := range units(strings.Fields(oauthCleanLong(line))) {
 			switch n := len([]rune(word)); {
 			case j == 0:
 				width += n
@@ -218,6 +219,26 @@ func writeWrapped(w io.Writer, prefix, msg string) {
 		b.WriteByte('\n')
 		_, _ = io.WriteString(w, b.String())
 	}
+}
+
+// units joins the words of a command in quotes, if it fits into a line.
+func units(words []string) []string {
+	var out []string
+	for i := 0; i < len(words); i++ {
+		unit, last := words[i], i
+		if strings.HasPrefix(unit, "'apiauth") {
+			for last+1 < len(words) && !strings.Contains(unit[1:], "'") {
+				last++
+				unit += " " + words[last]
+			}
+			if len([]rune(unit)) > lineWidth-2 || !strings.Contains(unit[1:], "'") {
+				unit, last = words[i], i
+			}
+		}
+		out = append(out, unit)
+		i = last
+	}
+	return out
 }
 
 // oauthCleanLong removes what could steer a terminal, word by word, so that long
