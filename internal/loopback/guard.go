@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/textproto"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -110,8 +111,7 @@ func SetHeaders(h http.Header) {
 func Refuse(w http.ResponseWriter, status int) {
 	SetHeaders(w.Header())
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.WriteHeader(status)
-	_, _ = io.WriteString(w, http.StatusText(status)+"\n")
+	send(w, status, http.StatusText(status)+"\n")
 }
 
 // Page answers with a small page for a person: a title and paragraphs, readable
@@ -132,6 +132,12 @@ func Page(w http.ResponseWriter, status int, title string, paragraphs ...string)
 	b.WriteString("</main></body></html>\n")
 	SetHeaders(w.Header())
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	send(w, status, b.String())
+}
+
+// send writes a body whose length is known, so that one flush is all of it.
+func send(w http.ResponseWriter, status int, body string) {
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
-	_, _ = io.WriteString(w, b.String())
+	_, _ = io.WriteString(w, body)
 }

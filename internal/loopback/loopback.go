@@ -230,6 +230,9 @@ func (l *Listener) mark(h http.Handler) http.Handler {
 			}
 		}()
 		h.ServeHTTP(w, r)
+		// What was written leaves before the connection counts as idle: a
+		// Shutdown that the request itself caused must not cut its answer off.
+		_ = http.NewResponseController(w).Flush()
 	})
 }
 
