@@ -32,7 +32,12 @@ type shape struct {
 	position int // index of the field with the tag ",position", or -1
 }
 
-func shapeOf(t reflect.Type) shape {
+// shapeOf returns how t is written. Looking through the tags costs more than
+// decoding one struct, so it is done once for each type of a document.
+func (d *Document) shapeOf(t reflect.Type) shape {
+	if s, ok := d.shapes[t]; ok {
+		return s
+	}
 	s := shape{key: -1, position: -1}
 	for i := range t.NumField() {
 		f := t.Field(i)
@@ -50,6 +55,10 @@ func shapeOf(t reflect.Type) shape {
 			s.fields = append(s.fields, field{name, i})
 		}
 	}
+	if d.shapes == nil {
+		d.shapes = make(map[reflect.Type]shape)
+	}
+	d.shapes[t] = s
 	return s
 }
 
@@ -78,7 +87,7 @@ func (d *Document) decode(at, n *yaml.Node, target reflect.Value, what string) e
 }
 
 func (d *Document) decodeStruct(at, n *yaml.Node, target reflect.Value, what string) error {
-	s := shapeOf(target.Type())
+	s := d.shapeOf(target.Type())
 	if s.position >= 0 {
 		target.Field(s.position).Set(reflect.ValueOf(Position{Line: at.Line, Column: at.Column}))
 	}
@@ -119,7 +128,7 @@ func (d *Document) decodeSlice(n *yaml.Node, target reflect.Value, what string) 
 	}
 	element := target.Type().Elem()
 	if element.Kind() == reflect.Struct {
-		if s := shapeOf(element); s.key >= 0 {
+		if s := d.shapeOf(element); s.key >= 0 {
 			return d.decodeKeyed(n, target, what, s.key)
 		}
 	}

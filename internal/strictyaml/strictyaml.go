@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -44,10 +45,12 @@ type Position struct {
 }
 
 // Document is a parsed file that satisfies the general rules, not yet decoded.
-// It lets a caller say where a value stands that it does not like.
+// It lets a caller say where a value stands that it does not like. It is for one
+// goroutine at a time.
 type Document struct {
-	file string
-	root *yaml.Node
+	file   string
+	root   *yaml.Node
+	shapes map[reflect.Type]shape // of the types decoded into, so far
 }
 
 // Decode reads data, which is the content of file, into the struct that into
