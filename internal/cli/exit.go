@@ -129,7 +129,7 @@ func explain(err error) (code int, hint string) {
 	case errors.As(err, &port):
 		return exitUsage, "end the program that uses it, or register another port and give it with --port"
 	case errors.As(err, &choice):
-		return exitUsage, ""
+		return exitUsage, "'apiauth provider show ID' tells which flows a provider offers and what each needs"
 	case errors.As(err, &denied):
 		return exitFailure, "run the command again to be asked once more"
 	case errors.Is(err, flow.ErrCodeExpired):
