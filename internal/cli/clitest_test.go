@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -19,9 +20,8 @@ import (
 	"testing"
 	"time"
 
-	"crypto/rand"
-
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/term"
 
 	"github.com/apiauth/apiauth/internal/inject"
 	"github.com/apiauth/apiauth/internal/keyring"
@@ -54,6 +54,10 @@ func runApp() int {
 		Stdin:      os.Stdin,
 		Stdout:     os.Stdout,
 		Stderr:     os.Stderr,
+		StdinTTY:   term.IsTerminal(int(os.Stdin.Fd())),
+		StdoutTTY:  term.IsTerminal(int(os.Stdout.Fd())),
+		StderrTTY:  term.IsTerminal(int(os.Stderr.Fd())),
+		Terminal:   os.Stdin,
 		Env:        os.LookupEnv,
 		Environ:    os.Environ,
 		Dir:        dir,

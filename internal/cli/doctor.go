@@ -94,6 +94,9 @@ func (d *doctor) ok(name, format string, a ...any) { d.add(name, checkOK, "", fo
 // fail adds an error, with the remedy that its class has unless there is a
 // better one.
 func (d *doctor) fail(name string, err error, remedy string) {
+	if remedy == "" && errors.Is(err, connection.ErrNeedsConnect) {
+		remedy = fmt.Sprintf("'apiauth connect %s'", name)
+	}
 	if remedy == "" {
 		_, remedy = explain(err)
 	}
@@ -486,6 +489,15 @@ func (d *doctor) connection(ctx context.Context, s *store.Store, name string) {
 	if h.Keychain == connection.KeychainSuspended {
 		d.suspended(ctx, s, name)
 	}
+	// Its seal is opened: that takes the key and finds damage.
+	if _, err := s.Read(ctx, key); err != nil && !errors.Is(err, connection.ErrNotStored) {
+		d.fail(name, err, "")
+		return
+	}
+	if err := holdsGrant(ctx, s, key, h); err != nil {
+		d.fail(name, err, "")
+		return
+	}
 	now := d.g.app.Now()
 	again := fmt.Sprintf("'apiauth connect %s'", name)
 	switch {
@@ -508,6 +520,33 @@ func (d *doctor) connection(ctx context.Context, s *store.Store, name string) {
 		return
 	}
 	d.ok(name, "%s, %s", h.Provider, describeExpiry(h, now))
+}
+
+// holdsGrant proves that the keychain still has the refresh token of a record
+// that relies on it. A connection that is at work now is left alone.
+func holdsGrant(ctx context.Context, s *store.Store, key connection.Key, h *connection.Header) error {
+	if !h.HasRefresh || h.Keychain != connection.KeychainConfirmed {
+		return nil
+	}
+	guard, err := s.Lock(ctx, key, 0)
+	if err != nil {
+		var held *connection.LockedError
+		if errors.As(err, &held) {
+			return nil
+		}
+		return err
+	}
+	defer guard.Unlock()
+	grant, err := guard.Grant(ctx)
+	switch {
+	case errors.Is(err, connection.ErrNotStored):
+		return fmt.Errorf("the keychain no longer holds its refresh token: %w", connection.ErrNeedsConnect)
+	case err != nil:
+		return err
+	case grant.Generation < h.GrantGeneration:
+		return fmt.Errorf("the keychain holds an older refresh token than the record knows of: %w", connection.ErrNeedsConnect)
+	}
+	return nil
 }
 
 func (d *doctor) suspended(ctx context.Context, s *store.Store, name string) {
@@ -540,11 +579,7 @@ func (d *doctor) live(ctx context.Context, s *store.Store, name string, h *conne
 	}
 	access, err := src.Token(ctx, name, connection.Option{Refresh: h.CanRenew()})
 	if err != nil {
-		remedy := ""
-		if errors.Is(err, connection.ErrNeedsConnect) {
-			remedy = fmt.Sprintf("'apiauth connect %s'", name)
-		}
-		d.fail(name, err, remedy)
+		d.fail(name, err, "")
 		return
 	}
 	did := "gave a stored token; only the API can tell whether it is accepted"
