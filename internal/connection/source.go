@@ -278,7 +278,7 @@ func StoredSecret(ctx context.Context, c Clients, project string, h *Header) (se
 	if r.TokenEndpoint != h.Pins.TokenEndpoint {
 		return secret.Text{}, definite(ErrClient, nil, "the client secret stored for %s belongs to %s, not to %s", h.Provider, r.TokenEndpoint, h.Pins.TokenEndpoint)
 	}
-	if r.AuthMethod != h.Pins.AuthMethod {
+	if r.AuthMethod != oauth.AuthNone && r.AuthMethod != h.Pins.AuthMethod { // none: registered for a flow that needs no secret
 		return secret.Text{}, definite(ErrClient, nil, "the client secret stored for %s is for %s, not for %s", h.Provider, r.AuthMethod, h.Pins.AuthMethod)
 	}
 	t, err := c.ClientSecret(ctx, r)

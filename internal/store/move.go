@@ -40,7 +40,7 @@ func Move(ctx context.Context, from, to *Store, project string, each func(name s
 			g.Unlock()
 		}
 	}
-	abort = func() {
+	undo := func() { // not the result: a failing return sets that to nil
 		for _, key := range copied {
 			to.discard(ctx, key)
 		}
@@ -49,7 +49,7 @@ func Move(ctx context.Context, from, to *Store, project string, each func(name s
 	}
 	defer func() {
 		if err != nil {
-			abort()
+			undo()
 		}
 	}()
 	for _, name := range names {
@@ -88,7 +88,7 @@ func Move(ctx context.Context, from, to *Store, project string, each func(name s
 		}
 		return errors.Join(failed...)
 	}
-	return finish, abort, nil
+	return finish, undo, nil
 }
 
 // discard removes a copy that a move made in vain.
