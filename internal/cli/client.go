@@ -369,7 +369,7 @@ func newClientListCmd(g *globals) *cobra.Command {
 		Short: "List the stored clients, without their secrets",
 		Long: `List the clients that are stored for all your projects and for this one. No
 secret is read: the keychain is not asked.`,
-		Args:              args(cobra.NoArgs),
+		Args:              args(noArguments),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE:              func(*cobra.Command, []string) error { return runClientList(g, all) },
 	}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/apiauth/apiauth/internal/config"
 	"github.com/apiauth/apiauth/internal/connection"
 	"github.com/apiauth/apiauth/internal/flow"
 	"github.com/apiauth/apiauth/internal/keyring"
@@ -29,6 +30,7 @@ import (
 	"github.com/apiauth/apiauth/internal/project"
 	"github.com/apiauth/apiauth/internal/secret"
 	"github.com/apiauth/apiauth/internal/store"
+	"github.com/apiauth/apiauth/internal/strictyaml"
 )
 
 type doctorOptions struct {
@@ -51,7 +53,7 @@ comes with its remedy; any failure ends with status 1. Without --live no network
 is used.
 
 --json is free of secrets and of your home folder's name, fit to share.`,
-		Args:              args(cobra.NoArgs),
+		Args:              args(noArguments),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { opts.loadErr = g.loadOrDefaults(cmd); return nil },
 		RunE:              func(cmd *cobra.Command, _ []string) error { return runDoctor(cmd.Context(), g, opts) },
@@ -184,6 +186,7 @@ func (d *doctor) run(ctx context.Context) error {
 	} else {
 		d.project()
 	}
+	d.environment()
 	d.folders()
 	d.catalogue()
 	stores := d.stores()
@@ -210,6 +213,59 @@ func (d *doctor) project() {
 	}
 	if _, err := d.ws.registry.List(); err != nil {
 		d.fail("project", err, "")
+	}
+}
+
+// environment looks for variables that nobody reads, and for files of
+// credentials that others can read.
+func (d *doctor) environment() {
+	var known []string
+	for _, s := range config.Environment() {
+		if strings.HasPrefix(s.Name, "APIAUTH_") {
+			known = append(known, s.Name)
+		}
+	}
+	for _, kv := range d.g.app.Environ() {
+		name, value, _ := strings.Cut(kv, "=")
+		if !strings.HasPrefix(name, "APIAUTH_") || value == "" {
+			continue
+		}
+		base, isFile := strings.CutSuffix(name, "_FILE")
+		switch {
+		case slices.Contains(known, name) && name != "APIAUTH_CA_FILE":
+		case name == "APIAUTH_CA_FILE":
+			if _, err := os.Stat(value); err != nil {
+				d.fail("environment", fmt.Errorf("%s: %w", name, err), "name a file of certificates, or unset it")
+			}
+		case isFile && (slices.Contains(known, base) || forProvider(base)):
+			d.secretFile(name, value)
+		case !forProvider(name):
+			remedy := "'apiauth help environment' lists those that are read"
+			if near := strictyaml.Suggest(name, known); near != "" {
+				remedy = "did you mean " + near + "?"
+			}
+			d.add("environment", checkNote, remedy, "nothing reads the variable %s", oauth.Clean(name))
+		}
+	}
+}
+
+// forProvider reports whether a variable belongs to a provider's client.
+func forProvider(name string) bool {
+	for _, prefix := range []string{"APIAUTH_CLIENT_ID_", "APIAUTH_CLIENT_SECRET_", "APIAUTH_CLIENT_ISSUER_"} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+func (d *doctor) secretFile(name, path string) {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		d.fail("environment", fmt.Errorf("%s: %w", name, err), "name the file that holds it, or unset the variable")
+	case d.g.app.GOOS != "windows" && info.Mode().Perm()&0o077 != 0:
+		d.add("environment", checkFail, "chmod 600", "the file that %s names can be read by others (%#o)", name, info.Mode().Perm())
 	}
 }
 

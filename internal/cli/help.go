@@ -182,3 +182,11 @@ func group(cmd *cobra.Command, commands ...*cobra.Command) *cobra.Command {
 	cmd.AddCommand(commands...)
 	return cmd
 }
+
+// noArguments is cobra.NoArgs in our words: its own speak of a command.
+func noArguments(_ *cobra.Command, words []string) error {
+	if len(words) > 0 {
+		return fmt.Errorf("it takes no argument, and was given %q", oauth.Clean(words[0]))
+	}
+	return nil
+}

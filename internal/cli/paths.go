@@ -19,7 +19,7 @@ func newPathsCmd(g *globals) *cobra.Command {
 The folders follow the system's rules and can be moved with APIAUTH_CONFIG_DIR
 and APIAUTH_STATE_DIR. Refresh tokens and client secrets are not in these files
 but in the keychain of the operating system, unless the file store is used.`,
-		Args:              args(cobra.NoArgs),
+		Args:              args(noArguments),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		// Whoever looks for a broken configuration has to be told where it is.
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { _ = g.loadOrDefaults(cmd); return nil },

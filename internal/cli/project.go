@@ -129,7 +129,7 @@ func newProjectShowCmd(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "show",
 		Short:             "Show this project, or all of them",
-		Args:              args(cobra.NoArgs),
+		Args:              args(noArguments),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE:              func(*cobra.Command, []string) error { return runProjectShow(g, all) },
 	}
@@ -259,7 +259,7 @@ func newProjectLinkCmd(g *globals) *cobra.Command {
 project's connections: after a folder was moved or cloned anew. At a terminal
 the projects are listed with their old folders to choose from; elsewhere name
 one with --project. A label never decides: it comes with the repository.`,
-		Args:              args(cobra.NoArgs),
+		Args:              args(noArguments),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return runProjectLink(cmd.Context(), g, id) },
 	}
@@ -353,7 +353,7 @@ func newProjectUnlinkCmd(g *globals) *cobra.Command {
 		Short: "Take this folder from its project",
 		Long: `Take this folder from its project. The project and its connections stay, and can
 be linked again; 'apiauth reset --project' removes them.`,
-		Args:              args(cobra.NoArgs),
+		Args:              args(noArguments),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE:              func(*cobra.Command, []string) error { return runProjectUnlink(g) },
 	}

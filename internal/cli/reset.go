@@ -34,7 +34,7 @@ projects, your own provider definitions, the configuration, and the items in the
 keychain. Manifests belong to your repositories and stay.
 
 Nothing is revoked at the providers: 'apiauth disconnect --all' does that first.`,
-		Args:              args(cobra.NoArgs),
+		Args:              args(noArguments),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		// A configuration that cannot be read is one of the things to remove.
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { _ = g.loadOrDefaults(cmd); return nil },

@@ -43,7 +43,7 @@ func newStoreListCmd(g *globals) *cobra.Command {
 		Use:               "list",
 		Short:             "List the stores",
 		Aliases:           []string{"show"},
-		Args:              args(cobra.NoArgs),
+		Args:              args(noArguments),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE:              func(*cobra.Command, []string) error { return runStoreList(g) },
 	}
@@ -118,7 +118,7 @@ was sealed with it.`,
 		Example: `  apiauth store key > ~/.apiauth-key && chmod 600 ~/.apiauth-key
   export APIAUTH_STORE_KEY_FILE=~/.apiauth-key
   apiauth connect spotify --store file`,
-		Args:              args(cobra.NoArgs),
+		Args:              args(noArguments),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE:              func(*cobra.Command, []string) error { return runStoreKey(g) },
 	}

@@ -16,7 +16,7 @@ func newVersionCmd(g *globals) *cobra.Command {
 		GroupID: groupOther,
 		Long: `Print which apiauth this is. With --json the parts come by name: version,
 commit, date, go, os, arch.`,
-		Args:              args(cobra.NoArgs),
+		Args:              args(noArguments),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		// A broken configuration must not keep anybody from saying which version
 		// it breaks.
