@@ -252,9 +252,12 @@ type Register struct {
 
 // Source is where facts of the entry come from, and when they were checked.
 type Source struct {
-	URL     string   `yaml:"url"`
-	Checked string   `yaml:"checked"` // YYYY-MM-DD
+	URL string `yaml:"url"`
+	// Checked is the day (YYYY-MM-DD) on which the facts were compared with
+	// the text of the page, or written down where they are unverified.
+	Checked string   `yaml:"checked"`
 	For     []string `yaml:"for"`
-	// Unverified marks facts that rest on no page of the vendor.
+	// Unverified marks facts for which no text of a page of the vendor was
+	// read; the URL is where to look, or who says so instead.
 	Unverified bool `yaml:"unverified"`
 }
