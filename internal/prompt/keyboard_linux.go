@@ -1,4 +1,4 @@
-package flow
+package prompt
 
 import "golang.org/x/sys/unix"
 
