@@ -94,7 +94,7 @@ func runClientSet(ctx context.Context, g *globals, opts clientSetOptions) error 
 	}
 	if strings.Contains(opts.Provider, "://") {
 		// The person has just named the issuer; its hosts are shown and noted.
-		if err := ws.approveIssuer(opts.Provider, def, true); err != nil {
+		if err := ws.approveIssuer(ctx, opts.Provider, def, true); err != nil {
 			return err
 		}
 	}
@@ -110,7 +110,7 @@ func runClientSet(ctx context.Context, g *globals, opts clientSetOptions) error 
 	if _, err := def.Pin(providers.PinOptions{Variables: variables, ClientID: opts.ClientID, HasSecret: true, RedirectURI: redirect}); err != nil {
 		return pinError(err)
 	}
-	id, clientSecret, err := ws.readClient(def, opts, redirect)
+	id, clientSecret, err := ws.readClient(ctx, def, opts, redirect)
 	if err != nil {
 		return err
 	}
@@ -226,7 +226,7 @@ func (ws *workspace) clientStore(ctx context.Context, scope string) (*store.Stor
 }
 
 // readClient finds the id and the secret: flags and stdin, else the person.
-func (ws *workspace) readClient(def *providers.Definition, opts clientSetOptions, redirect string) (string, secret.Text, error) {
+func (ws *workspace) readClient(ctx context.Context, def *providers.Definition, opts clientSetOptions, redirect string) (string, secret.Text, error) {
 	id := opts.ClientID
 	if id == "" {
 		id = def.ClientID
@@ -247,7 +247,7 @@ func (ws *workspace) readClient(def *providers.Definition, opts clientSetOptions
 		if uri == "" {
 			uri = "none is registered"
 		}
-		id, t, err := askClient(ws.app, def, uri)
+		id, t, err := askClient(ctx, ws.app, def, uri)
 		if err != nil {
 			return "", secret.Text{}, err
 		}
@@ -264,7 +264,7 @@ func (ws *workspace) readClient(def *providers.Definition, opts clientSetOptions
 	if !needsSecret(def.Provider) {
 		hint += "; leave it empty for a client without one"
 	}
-	t, err := askHidden(ws.app, "Client secret of "+id, hint)
+	t, err := askHidden(ctx, ws.app, "Client secret of "+id, hint)
 	return id, emptyAsZero(t), err
 }
 

@@ -191,10 +191,10 @@ func connectOne(ctx context.Context, ws *workspace, opts connectOptions, name st
 	if err := a.findClient(ctx, known); err != nil {
 		return nil, err
 	}
-	if err := a.settle(); err != nil {
+	if err := a.settle(ctx); err != nil {
 		return nil, err
 	}
-	if err := a.approveChanges(); err != nil {
+	if err := a.approveChanges(ctx); err != nil {
 		return nil, err
 	}
 	undoBind, err := ws.bind()
@@ -340,14 +340,14 @@ func (a *attempt) define(ctx context.Context) error {
 	a.def = def
 	if strings.Contains(a.provider, "://") {
 		explicit := a.opts.Provider != ""
-		return a.ws.approveIssuer(a.provider, def, explicit || a.opts.Yes)
+		return a.ws.approveIssuer(ctx, a.provider, def, explicit || a.opts.Yes)
 	}
 	return nil
 }
 
 // settle fixes everything that the flow needs: the flow itself, the pins, the
 // scopes.
-func (a *attempt) settle() error {
+func (a *attempt) settle(ctx context.Context) error {
 	ws := a.ws
 	browser := ws.mayOpenBrowser(a.opts.NoBrowser)
 	chosen := a.opts.Flow
@@ -386,7 +386,7 @@ func (a *attempt) settle() error {
 		return err
 	}
 	a.pins = pins
-	return a.chooseScopes()
+	return a.chooseScopes(ctx)
 }
 
 // choiceError adds how to register where that is what is missing.
@@ -399,7 +399,7 @@ func (a *attempt) choiceError(err error) error {
 
 // chooseScopes decides what to ask for: what was granted before, what the
 // manifest and the flags name, or what a person picks.
-func (a *attempt) chooseScopes() error {
+func (a *attempt) chooseScopes(ctx context.Context) error {
 	facts := &a.def.Scopes
 	if facts.Omit || a.flow == flow.FlowKey {
 		return nil
@@ -415,7 +415,7 @@ func (a *attempt) chooseScopes() error {
 	scopes = append(scopes, a.opts.Scopes...)
 	if len(scopes) == 0 {
 		if a.ws.person() && len(facts.Catalog) > 0 && a.flow != flow.FlowImport {
-			picked, err := pickScopes(a.ws.app, a.def)
+			picked, err := pickScopes(ctx, a.ws.app, a.def)
 			if err != nil {
 				return err
 			}
@@ -448,7 +448,7 @@ func unique(list []string) []string {
 
 // approveChanges asks before a connection is bound to other endpoints than it
 // was.
-func (a *attempt) approveChanges() error {
+func (a *attempt) approveChanges(ctx context.Context) error {
 	if a.before == nil || a.before.Provider != a.provider {
 		return nil
 	}
@@ -463,7 +463,7 @@ func (a *attempt) approveChanges() error {
 	if a.opts.Yes {
 		return nil
 	}
-	ok, err := a.ws.ask("Connect with the changed definition?", false)
+	ok, err := a.ws.ask(ctx, "Connect with the changed definition?", false)
 	if err != nil {
 		return err
 	}
@@ -486,12 +486,12 @@ func (a *attempt) obtain(ctx context.Context) (*connection.Login, error) {
 			ScopesAsked:    a.scopes,
 			Pins:           a.pins,
 		},
-		Confirm: func(_ context.Context, was, is connection.Account) bool {
+		Confirm: func(ctx context.Context, was, is connection.Account) bool {
 			ws.say("%q belonged to %s; now %s signed in.", a.name, describeAccount(was), describeAccount(is))
 			if a.opts.Yes {
 				return true
 			}
-			ok, err := ws.ask("Replace the connection's account?", false)
+			ok, err := ws.ask(ctx, "Replace the connection's account?", false)
 			return err == nil && ok
 		},
 	}
@@ -562,7 +562,7 @@ func (a *attempt) runFlow(ctx context.Context) (*flow.Result, error) {
 	case flow.FlowClientCredentials:
 		return flow.ClientCredentials(fa)
 	case flow.FlowKey, flow.FlowImport:
-		value, err := a.readCredential()
+		value, err := a.readCredential(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -576,7 +576,7 @@ func (a *attempt) runFlow(ctx context.Context) (*flow.Result, error) {
 }
 
 // readCredential takes a key or a token from standard input or a hidden prompt.
-func (a *attempt) readCredential() (secret.Text, error) {
+func (a *attempt) readCredential(ctx context.Context) (secret.Text, error) {
 	if a.opts.ImportStdin {
 		return flow.ReadSecret(a.ws.app.Stdin)
 	}
@@ -586,7 +586,7 @@ func (a *attempt) readCredential() (secret.Text, error) {
 	if page := a.def.Register.Page; page != "" {
 		a.ws.say("Make a key at %s", page)
 	}
-	return askHidden(a.ws.app, "Key for "+a.def.Name, "not shown while you type")
+	return askHidden(ctx, a.ws.app, "Key for "+a.def.Name, "not shown while you type")
 }
 
 // imported decides what an imported credential is: a token that the API accepts

@@ -7,69 +7,77 @@ import (
 	"slices"
 	"strings"
 
-	"charm.land/huh/v2"
-
 	"github.com/apiauth/apiauth/internal/flow"
 	"github.com/apiauth/apiauth/internal/oauth"
+	"github.com/apiauth/apiauth/internal/prompt"
 	"github.com/apiauth/apiauth/internal/providers"
 	"github.com/apiauth/apiauth/internal/secret"
 )
 
-// runForm shows a form on the terminal. It draws on stderr: stdout is for data.
-func runForm(a *App, fields ...huh.Field) error {
-	form := huh.NewForm(huh.NewGroup(fields...)).WithInput(a.Stdin).WithOutput(a.Stderr)
-	if a.env("NO_COLOR") != "" {
-		form = form.WithTheme(huh.ThemeFunc(huh.ThemeBase))
+// terminal is where questions are put. It draws on stderr: stdout is for data.
+func (a *App) terminal() prompt.Terminal {
+	return prompt.Terminal{
+		In:    a.Terminal,
+		Out:   a.Stderr,
+		Plain: a.env("NO_COLOR") != "" || a.env("TERM") == "dumb",
 	}
-	err := form.Run()
-	if errors.Is(err, huh.ErrUserAborted) {
+}
+
+// asked makes Ctrl-C at a question the same as at a flow.
+func asked(err error) error {
+	if errors.Is(err, prompt.ErrInterrupted) {
 		return flow.ErrInterrupted
 	}
 	return err
 }
 
 // ask puts a yes-or-no question. Without a person the answer is no.
-func (ws *workspace) ask(question string, preset bool) (bool, error) {
+func (ws *workspace) ask(ctx context.Context, question string, preset bool) (bool, error) {
 	if !ws.person() {
 		return false, nil
 	}
-	answer := preset
-	err := runForm(ws.app, huh.NewConfirm().Title(question).Affirmative("Yes").Negative("No").Value(&answer))
-	return answer, err
+	yes, err := ws.app.terminal().Confirm(ctx, question, preset)
+	return yes, asked(err)
 }
 
 // askText asks for one line.
-func askText(a *App, title, description string) (string, error) {
-	var value string
-	err := runForm(a, huh.NewInput().Title(oauth.Clean(title)).Description(oauth.Clean(description)).Value(&value))
-	return strings.TrimSpace(value), err
+func askText(ctx context.Context, a *App, title, description string) (string, error) {
+	value, err := a.terminal().Line(ctx, oauth.Clean(title), oauth.Clean(description))
+	return strings.TrimSpace(value), asked(err)
+}
+
+// askHidden asks for a credential without echo. An empty answer is the zero
+// Text.
+func askHidden(ctx context.Context, a *App, title, description string) (secret.Text, error) {
+	value, err := a.terminal().Hidden(ctx, oauth.Clean(title), oauth.Clean(description))
+	if err != nil {
+		return secret.Text{}, asked(err)
+	}
+	return secret.New(strings.TrimSpace(value.Reveal())), nil
 }
 
 // askClient asks for the id and the secret of a registration.
-func askClient(a *App, def *providers.Definition, redirect string) (string, secret.Text, error) {
-	var id, clientSecret string
-	fields := []huh.Field{
-		huh.NewInput().Title("Client ID").Description("redirect URI: " + redirect).Value(&id),
+func askClient(ctx context.Context, a *App, def *providers.Definition, redirect string) (string, secret.Text, error) {
+	id, err := askText(ctx, a, "Client ID", "redirect URI: "+redirect)
+	if err != nil || def.TokenEndpointAuthMethod == oauth.AuthNone {
+		return id, secret.Text{}, err
 	}
-	if def.TokenEndpointAuthMethod != oauth.AuthNone {
-		hint := "not shown while you type"
-		if def.SecretOptional {
-			hint += "; leave it empty for a public client"
-		}
-		fields = append(fields, huh.NewInput().Title("Client secret").Description(hint).EchoMode(huh.EchoModeNone).Value(&clientSecret))
+	hint := "not shown while you type"
+	if def.SecretOptional {
+		hint += "; leave it empty for a public client"
 	}
-	if err := runForm(a, fields...); err != nil {
+	clientSecret, err := askHidden(ctx, a, "Client secret", hint)
+	if err != nil {
 		return "", secret.Text{}, err
 	}
-	return strings.TrimSpace(id), secret.New(strings.TrimSpace(clientSecret)), nil
+	return id, clientSecret, nil
 }
 
 // pickScopes lets a person choose scopes by what they allow. Required ones are
 // not on the list: they are named above it and always asked for.
-func pickScopes(a *App, def *providers.Definition) ([]string, error) {
+func pickScopes(ctx context.Context, a *App, def *providers.Definition) ([]string, error) {
 	facts := &def.Scopes
-	chosen := slices.Clone(facts.Default)
-	var options []huh.Option[string]
+	var options []prompt.Option
 	for _, s := range facts.Catalog {
 		if slices.Contains(facts.Required, s.Name) {
 			continue
@@ -85,23 +93,22 @@ func pickScopes(a *App, def *providers.Definition) ([]string, error) {
 		if s.Broad {
 			label += "  (broad)"
 		}
-		options = append(options, huh.NewOption(label, s.Name).Selected(slices.Contains(chosen, s.Name)))
+		options = append(options, prompt.Option{
+			Value:    s.Name,
+			Label:    label,
+			Detail:   oauth.Clean(s.Description),
+			Selected: slices.Contains(facts.Default, s.Name),
+		})
 	}
 	if len(options) == 0 {
-		return chosen, nil
+		return slices.Clone(facts.Default), nil
 	}
 	description := "space selects, / filters, enter goes on"
 	if len(facts.Required) > 0 {
 		description += "; always asked for: " + strings.Join(facts.Required, " ")
 	}
-	err := runForm(a, huh.NewMultiSelect[string]().
-		Title("What may "+oauth.Clean(def.Name)+" tokens do?").
-		Description(description).
-		Options(options...).
-		Height(min(len(options)+4, 16)).
-		Filterable(true).
-		Value(&chosen))
-	return chosen, err
+	chosen, err := a.terminal().Pick(ctx, "What may "+oauth.Clean(def.Name)+" tokens do?", description, options)
+	return chosen, asked(err)
 }
 
 // mayOpenBrowser reports whether a browser may be opened here at all.

@@ -70,7 +70,7 @@ func (ws *workspace) approvalsPath() string { return filepath.Join(ws.dirs.State
 
 // approveIssuer shows where the credentials of a discovered issuer would go, and
 // asks once per user.
-func (ws *workspace) approveIssuer(issuer string, def *providers.Definition, agreed bool) error {
+func (ws *workspace) approveIssuer(ctx context.Context, issuer string, def *providers.Definition, agreed bool) error {
 	hosts := endpointHosts(def.Provider)
 	sum := sha256.Sum256([]byte(strings.Join(hosts, "\n")))
 	digest := hex.EncodeToString(sum[:])
@@ -86,7 +86,7 @@ func (ws *workspace) approveIssuer(issuer string, def *providers.Definition, agr
 		ws.say("  %s", oauth.Clean(h))
 	}
 	if !agreed {
-		ok, err := ws.ask("Trust them with this login?", false)
+		ok, err := ws.ask(ctx, "Trust them with this login?", false)
 		if err != nil {
 			return err
 		}

@@ -8,11 +8,11 @@ import (
 	"slices"
 	"strings"
 
-	"charm.land/huh/v2"
 	"github.com/spf13/cobra"
 
 	"github.com/apiauth/apiauth/internal/oauth"
 	"github.com/apiauth/apiauth/internal/project"
+	"github.com/apiauth/apiauth/internal/prompt"
 	"github.com/apiauth/apiauth/internal/providers"
 	"github.com/apiauth/apiauth/internal/store"
 )
@@ -268,7 +268,7 @@ one with --project. A label never decides: it comes with the repository.`,
 	return cmd
 }
 
-func runProjectLink(_ context.Context, g *globals, id string) error {
+func runProjectLink(ctx context.Context, g *globals, id string) error {
 	ws, err := g.workspace()
 	if err != nil {
 		return err
@@ -289,7 +289,7 @@ func runProjectLink(_ context.Context, g *globals, id string) error {
 		if !ws.person() {
 			return failf(exitUsage, "name the project with --project ID; 'apiauth project show --all' lists them", "nobody can be asked which project %s is", dir)
 		}
-		if id, err = chooseProject(ws.app, dir, infos); err != nil {
+		if id, err = chooseProject(ctx, ws.app, dir, infos); err != nil {
 			return err
 		}
 	}
@@ -309,8 +309,8 @@ func runProjectLink(_ context.Context, g *globals, id string) error {
 	return nil
 }
 
-func chooseProject(a *App, dir string, infos []projectInfo) (string, error) {
-	var options []huh.Option[string]
+func chooseProject(ctx context.Context, a *App, dir string, infos []projectInfo) (string, error) {
+	var options []prompt.Option
 	for _, p := range infos {
 		folder := "no folder"
 		if len(p.Folders) > 0 {
@@ -320,16 +320,13 @@ func chooseProject(a *App, dir string, infos []projectInfo) (string, error) {
 		if len(p.Connections) > 0 {
 			connections = strings.Join(p.Connections, " ")
 		}
-		options = append(options, huh.NewOption(oauth.Clean(fmt.Sprintf("%s  %s  %s  %s", p.ID, p.Label, folder, connections)), p.ID))
+		options = append(options, prompt.Option{
+			Value: p.ID,
+			Label: oauth.Clean(fmt.Sprintf("%s  %s  %s  %s", p.ID, p.Label, folder, connections)),
+		})
 	}
-	var id string
-	err := runForm(a, huh.NewSelect[string]().
-		Title("Which project is "+oauth.Clean(dir)+"?").
-		Description("It will use that project's connections.").
-		Options(options...).
-		Height(min(len(options)+3, 14)).
-		Value(&id))
-	return id, err
+	id, err := a.terminal().Choose(ctx, "Which project is "+oauth.Clean(dir)+"?", "It will use that project's connections.", options)
+	return id, asked(err)
 }
 
 func completeProjects(g *globals) cobra.CompletionFunc {

@@ -666,7 +666,7 @@ func runProviderAdd(ctx context.Context, g *globals, opts providerAddOptions) er
 	if existing.any() {
 		question = "Replace " + checked.ID + "?"
 	}
-	if err := ws.agree(question, opts.Yes); err != nil {
+	if err := ws.agree(ctx, question, opts.Yes); err != nil {
 		return err
 	}
 	if existing.any() {

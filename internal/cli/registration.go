@@ -68,7 +68,7 @@ func (a *attempt) findClient(ctx context.Context, s *store.Store) (err error) {
 	if a.opts.RedirectURI != "" {
 		c.RedirectURI = a.opts.RedirectURI
 	}
-	if err := a.askVariables(); err != nil {
+	if err := a.askVariables(ctx); err != nil {
 		return err
 	}
 
@@ -133,7 +133,7 @@ func (a *attempt) noClient() error {
 
 // askVariables finds the values of the provider's variables that only the user
 // can know.
-func (a *attempt) askVariables() error {
+func (a *attempt) askVariables(ctx context.Context) error {
 	for _, v := range a.def.Variables {
 		if v.From != "" && v.From != providers.FromUser {
 			continue
@@ -144,7 +144,7 @@ func (a *attempt) askVariables() error {
 		if !a.ws.person() {
 			return &providers.MissingVariableError{Provider: a.provider, Variable: v}
 		}
-		value, err := askText(a.ws.app, v.Title, v.Description)
+		value, err := askText(ctx, a.ws.app, v.Title, v.Description)
 		if err != nil {
 			return err
 		}
@@ -173,7 +173,7 @@ func (a *attempt) registerWithPerson(ctx context.Context) error {
 			ws.warn("no browser could be opened: %v", err)
 		}
 	}
-	id, clientSecret, err := askClient(ws.app, def, a.redirectToRegister())
+	id, clientSecret, err := askClient(ctx, ws.app, def, a.redirectToRegister())
 	if err != nil {
 		return err
 	}

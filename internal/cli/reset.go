@@ -78,7 +78,7 @@ func runReset(ctx context.Context, g *globals, opts resetOptions) error {
 	if len(metas) > 0 {
 		ws.say("and the keychain items that belong to them. Nothing is revoked at the providers.")
 	}
-	if err := ws.agreeToReset(opts.Yes); err != nil {
+	if err := ws.agreeToReset(ctx, opts.Yes); err != nil {
 		return err
 	}
 	r := reset{ws: ws, removed: []string{}}
@@ -90,14 +90,14 @@ func runReset(ctx context.Context, g *globals, opts resetOptions) error {
 }
 
 // agreeToReset asks for the word itself: nothing brings a grant back.
-func (ws *workspace) agreeToReset(yes bool) error {
+func (ws *workspace) agreeToReset(ctx context.Context, yes bool) error {
 	if yes {
 		return nil
 	}
 	if !ws.person() {
 		return failf(exitUsage, "add --yes when that is what you want", "nobody can be asked here whether to remove it")
 	}
-	word, err := askText(ws.app, "Remove all of it?", "type reset to go on")
+	word, err := askText(ctx, ws.app, "Remove all of it?", "type reset to go on")
 	if err != nil {
 		return err
 	}
@@ -258,7 +258,7 @@ func resetProject(ctx context.Context, g *globals, opts resetOptions) error {
 	}
 	ws.say("This removes %s of %s, with the keychain items that belong to them.", plural(count, "connection"), ws.label())
 	ws.say("Nothing is revoked at the providers, and the manifest stays.")
-	if err := ws.agreeToReset(opts.Yes); err != nil {
+	if err := ws.agreeToReset(ctx, opts.Yes); err != nil {
 		return err
 	}
 	if s != nil {

@@ -304,7 +304,7 @@ func (ws *workspace) secretVariable(name string) (secret.Text, error) {
 }
 
 // passphrase asks for the passphrase of a file store, in the environment first.
-func (ws *workspace) passphrase(_ context.Context, create bool) (secret.Text, error) {
+func (ws *workspace) passphrase(ctx context.Context, create bool) (secret.Text, error) {
 	t, err := ws.secretVariable("APIAUTH_STORE_PASSPHRASE")
 	if err != nil || !t.IsZero() {
 		return t, err
@@ -313,16 +313,16 @@ func (ws *workspace) passphrase(_ context.Context, create bool) (secret.Text, er
 		return secret.Text{}, nil
 	}
 	if !create {
-		return askHidden(ws.app, "Passphrase of the file store", "")
+		return askHidden(ctx, ws.app, "Passphrase of the file store", "")
 	}
-	first, err := askHidden(ws.app, "New passphrase for the file store", "at least 8 characters; without it the grants are lost")
+	first, err := askHidden(ctx, ws.app, "New passphrase for the file store", "at least 8 characters; without it the grants are lost")
 	if err != nil {
 		return secret.Text{}, err
 	}
 	if first.Len() < 8 {
 		return secret.Text{}, failf(exitUsage, "", "the passphrase has fewer than 8 characters")
 	}
-	again, err := askHidden(ws.app, "The same once more", "")
+	again, err := askHidden(ctx, ws.app, "The same once more", "")
 	if err != nil {
 		return secret.Text{}, err
 	}

@@ -35,6 +35,9 @@ type keyboard struct {
 // openKeyboard switches the terminal in to raw mode, drops what was typed before,
 // and asks for bracketed paste on out. The end of ctx ends a read.
 func openKeyboard(ctx context.Context, in *os.File, out io.Writer) (*keyboard, error) {
+	if in == nil {
+		return nil, ErrEnded
+	}
 	kb := &keyboard{buf: make([]byte, 4096), restore: func() {}}
 	fd := int(in.Fd()) //nolint:gosec // a descriptor fits
 	kb.terminal = term.IsTerminal(fd)
