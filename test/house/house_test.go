@@ -101,19 +101,20 @@ func top() string { return filepath.Join("..", "..") }
 func rooms() map[string][]string {
 	everything := []string{
 		"config", "connection", "flow", "inject", "keyring", "loopback", "oauth",
-		"project", "providers", "sandbox", "secret", "store", "strictyaml",
+		"project", "prompt", "providers", "sandbox", "secret", "store", "strictyaml",
 	}
 	return map[string][]string{
 		"cmd/apiauth":         {"cli", "inject"},
 		"internal/cli":        everything,
 		"internal/config":     {"secret", "strictyaml"},
 		"internal/connection": {"oauth", "providers", "secret"},
-		"internal/flow":       {"loopback", "oauth", "providers", "secret"},
+		"internal/flow":       {"loopback", "oauth", "prompt", "providers", "secret"},
 		"internal/inject":     {"secret"},
 		"internal/keyring":    {"secret"},
 		"internal/loopback":   nil,
 		"internal/oauth":      {"secret"},
 		"internal/project":    {"strictyaml"},
+		"internal/prompt":     {"secret"},
 		"internal/providers":  {"strictyaml"},
 		"internal/sandbox":    {"loopback", "secret"},
 		"internal/secret":     nil,
@@ -125,7 +126,7 @@ func rooms() map[string][]string {
 // forTests reports whether a package is there for tests and the people who work
 // here, and never shipped.
 func forTests(room string) bool {
-	return strings.HasPrefix(room, "test/") || strings.HasPrefix(room, "scripts/") ||
+	return strings.HasPrefix(room, "test/") || strings.HasPrefix(room, "bench/") || strings.HasPrefix(room, "scripts/") ||
 		strings.HasPrefix(room, "internal/keyring/keyringtest") || strings.HasPrefix(room, "internal/sandbox/fakes") ||
 		strings.HasPrefix(room, "internal/cli/gen") || strings.HasPrefix(room, "internal/gen") || strings.HasPrefix(room, "internal/deps")
 }
