@@ -126,7 +126,7 @@ func rooms() map[string][]string {
 // forTests reports whether a package is there for tests and the people who work
 // here, and never shipped.
 func forTests(room string) bool {
-	return strings.HasPrefix(room, "test/") || strings.HasPrefix(room, "bench/") || strings.HasPrefix(room, "scripts/") ||
+	return strings.HasPrefix(room, "test/") || room == "bench" || strings.HasPrefix(room, "bench/") || strings.HasPrefix(room, "scripts/") ||
 		strings.HasPrefix(room, "internal/keyring/keyringtest") || strings.HasPrefix(room, "internal/sandbox/fakes") ||
 		strings.HasPrefix(room, "internal/cli/gen") || strings.HasPrefix(room, "internal/gen") || strings.HasPrefix(room, "internal/deps")
 }
