@@ -450,6 +450,15 @@ func TestFileStore(t *testing.T) {
 	})
 }
 
+func TestSandbox(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.env = slices.DeleteFunc(m.env, func(v string) bool { return strings.HasPrefix(v, "BROWSER=") })
+	m.follow(t, "sandbox", []step{
+		{line: "apiauth sandbox -- sh -c 'apiauth status && apiauth api sandbox me'", stdout: `(?s)account +Alice Example.*"name":"Alice Example"`},
+	})
+}
+
 func TestDemoPrintsWhatTheReadmeShows(t *testing.T) {
 	t.Parallel()
 	shown := blocks(t, "output")["demo"]
@@ -477,7 +486,7 @@ func TestDemoPrintsWhatTheReadmeShows(t *testing.T) {
 
 // TestEveryBlockIsRun fails for a block of commands that no test knows.
 func TestEveryBlockIsRun(t *testing.T) {
-	known := []string{"company", "file-store", "github", "github-device", "google", "project", "spotify"}
+	known := []string{"company", "file-store", "github", "github-device", "google", "project", "sandbox", "spotify"}
 	var found []string
 	for name := range blocks(t, "steps") {
 		found = append(found, name)
