@@ -218,11 +218,7 @@ func (ws *workspace) clientStore(ctx context.Context, scope string) (*store.Stor
 	if ws.unbound == nil || scope != "" {
 		return ws.storeOrNew(ctx)
 	}
-	kind := ws.cfg.Store
-	if kind == "" {
-		kind = store.KindKeychain
-	}
-	return store.Create(ctx, ws.storeOptions(), kind)
+	return store.Create(ctx, ws.storeOptions(), ws.kind())
 }
 
 // readClient finds the id and the secret: flags and stdin, else the person.
