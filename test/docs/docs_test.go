@@ -3,6 +3,7 @@
 package docs
 
 import (
+	"errors"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -16,8 +17,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/spf13/cobra"
 
 	"github.com/apiauth/apiauth/internal/cli"
 	"github.com/apiauth/apiauth/internal/config"
@@ -170,11 +169,7 @@ func TestWhatIsNotProtectedIsSaid(t *testing.T) {
 	if text := flat(read(t, "README.md")); !strings.Contains(text, "any program that runs as you can ask the keychain") {
 		t.Error("README.md does not say what is not protected")
 	}
-	status, _, err := tree().Find([]string{"status"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if text := flat(status.Long); !strings.Contains(text, "not protected from other programs of the same user") {
+	if text := flat(help(t, "status")); !strings.Contains(text, "not protected from other programs of the same user") {
 		t.Error("the help of status does not say what is not protected")
 	}
 }
@@ -188,19 +183,26 @@ func app(stdout io.Writer) *cli.App {
 	}
 }
 
-func tree() *cobra.Command { return cli.NewRoot(app(io.Discard)) }
+// help returns what a command prints with --help.
+func help(t *testing.T, command ...string) string {
+	t.Helper()
+	var b strings.Builder
+	if status := cli.Main(t.Context(), app(&b), append(slices.Clone(command), "--help")); status != 0 {
+		return ""
+	}
+	return b.String()
+}
 
 // TestCommandsInDocumentsExist looks at every piece of code that begins with
 // apiauth: its command must be there, and so must its flags.
 func TestCommandsInDocumentsExist(t *testing.T) {
 	span := regexp.MustCompile("(?s)`(apiauth [^`]+)`")
 	line := regexp.MustCompile(`(?m)(?:^|\| |\$ |&& )(apiauth [a-z].*)$`)
-	root := tree()
 	for _, doc := range documents(t) {
 		text := read(t, doc)
 		for _, found := range [][][]string{span.FindAllStringSubmatch(text, -1), line.FindAllStringSubmatch(fenced(text), -1)} {
 			for _, m := range found {
-				if err := checkCommand(root, flat(m[1])); err != nil {
+				if err := checkCommand(t, flat(m[1])); err != nil {
 					t.Errorf("%s: %s: %v", doc, flat(m[1]), err)
 				}
 			}
@@ -217,46 +219,55 @@ func fenced(text string) string {
 	return b.String()
 }
 
-func checkCommand(root *cobra.Command, line string) error {
+func checkCommand(t *testing.T, line string) error {
+	t.Helper()
 	line, _, _ = strings.Cut(line, " #")
 	words := strings.Fields(line)[1:]
 	if i := slices.Index(words, "--"); i >= 0 {
 		words = words[:i]
 	}
-	if strings.HasPrefix(words[0], "-") || words[0] != strings.ToLower(words[0]) || strings.HasPrefix(words[0], "<") || words[0] == "…" {
+	word := regexp.MustCompile(`^[a-z][a-z|-]*$`)
+	if len(words) == 0 || !word.MatchString(words[0]) {
 		return nil
 	}
 	// provider list|show stands for both.
-	for i, w := range words {
-		if strings.Contains(w, "|") && !strings.HasPrefix(w, "-") && i < 2 {
-			for _, one := range strings.Split(w, "|") {
-				if err := checkCommand(root, strings.Join(slices.Concat([]string{"apiauth"}, words[:i], []string{one}, words[i+1:]), " ")); err != nil && i < 1 {
-					return err
-				}
-			}
-			return nil
+	for i := range min(2, len(words)) {
+		if !word.MatchString(words[i]) || !strings.Contains(words[i], "|") {
+			continue
 		}
+		for one := range strings.SplitSeq(words[i], "|") {
+			if err := checkCommand(t, strings.Join(slices.Concat([]string{"apiauth"}, words[:i], []string{one}, words[i+1:]), " ")); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 	if words[0] == "help" {
 		words = words[1:]
-		if len(words) == 0 {
-			return nil
+	}
+	for n := min(2, len(words)); n > 0; n-- {
+		name := strings.Join(words[:n], " ")
+		if slices.ContainsFunc(words[:n], func(w string) bool { return !word.MatchString(w) }) {
+			continue
 		}
-	}
-	cmd, rest, err := root.Find(words)
-	if err != nil {
-		return err
-	}
-	if cmd == root || cmd.HasSubCommands() && len(rest) > 0 && !strings.HasPrefix(rest[0], "-") && rest[0] == strings.ToLower(rest[0]) {
-		return fmt.Errorf("there is no such command")
-	}
-	for _, w := range rest {
-		if name, ok := strings.CutPrefix(w, "--"); ok {
-			name, _, _ = strings.Cut(name, "=")
-			if name != "help" && cmd.Flag(name) == nil && cmd.InheritedFlags().Lookup(name) == nil {
-				return fmt.Errorf("%s has no flag --%s", cmd.CommandPath(), name)
+		text := help(t, words[:n]...)
+		if !regexp.MustCompile(`(?m)^  apiauth ` + regexp.QuoteMeta(name) + `(\s|$)`).MatchString(text) {
+			if n == 1 && !slices.Contains([]string{"environment", "exit-codes"}, name) {
+				return errors.New("there is no such command")
+			}
+			continue
+		}
+		if n < len(words) && strings.Contains(text, "Available Commands:") && word.MatchString(words[n]) {
+			return fmt.Errorf("%s has no command %s", name, words[n])
+		}
+		for _, w := range words[n:] {
+			flag, ok := strings.CutPrefix(w, "--")
+			flag, _, _ = strings.Cut(flag, "=")
+			if ok && !strings.Contains(text, "--"+flag+" ") {
+				return fmt.Errorf("%s has no flag --%s", name, flag)
 			}
 		}
+		return nil
 	}
 	return nil
 }
@@ -378,12 +389,12 @@ func TestEveryMemberOfTheJSONIsExplained(t *testing.T) {
 // TestExitCodesAgree compares the documents' tables with what help says.
 func TestExitCodesAgree(t *testing.T) {
 	code := regexp.MustCompile(`(?m)^\| (\d|128\+n) \|`)
-	var help strings.Builder
-	if status := cli.Main(t.Context(), app(&help), []string{"help", "exit-codes"}); status != 0 {
+	var codes strings.Builder
+	if status := cli.Main(t.Context(), app(&codes), []string{"help", "exit-codes"}); status != 0 {
 		t.Fatalf("help exit-codes ends with %d", status)
 	}
 	var want []string
-	for _, m := range regexp.MustCompile(`(?m)^  (\d|128\+n) +\S`).FindAllStringSubmatch(help.String(), -1) {
+	for _, m := range regexp.MustCompile(`(?m)^  (\d|128\+n) +\S`).FindAllStringSubmatch(codes.String(), -1) {
 		want = append(want, m[1])
 	}
 	for _, doc := range []string{"README.md", "docs/scripting.md"} {
