@@ -143,8 +143,8 @@ func runStatus(ctx context.Context, g *globals, opts statusOptions) error {
 		if err := writeStatusJSON(g.app.Stdout, ws, s, list); err != nil {
 			return err
 		}
-	} else {
-		ws.printStatus(s, list)
+	} else if err := ws.printStatus(s, list); err != nil {
+		return err
 	}
 	if failed {
 		return &silentError{exitFailure}
@@ -173,17 +173,18 @@ func (ws *workspace) prove(ctx context.Context, e *statusEntry) {
 	}
 }
 
-func (ws *workspace) printStatus(s *store.Store, list []statusEntry) {
+func (ws *workspace) printStatus(s *store.Store, list []statusEntry) error {
 	if len(list) == 0 {
 		ws.say("Nothing is connected in %s. 'apiauth connect NAME' begins.", ws.label())
-		return
+		return nil
 	}
+	var out strings.Builder
 	now := ws.app.Now()
 	for i, e := range list {
 		if i > 0 {
-			fmt.Fprintln(ws.app.Stdout)
+			fmt.Fprintln(&out)
 		}
-		w := tabwriter.NewWriter(ws.app.Stdout, 0, 0, 2, ' ', 0)
+		w := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
 		row := func(label, value string) { fmt.Fprintf(w, "  %s\t%s\n", label, value) }
 		fmt.Fprintln(w, e.Name)
 		switch {
@@ -202,8 +203,12 @@ func (ws *workspace) printStatus(s *store.Store, list []statusEntry) {
 		} else if e.Live != "" {
 			row("live", e.Live)
 		}
-		_ = w.Flush()
+		_ = w.Flush() // into memory
 	}
+	if _, err := io.WriteString(ws.app.Stdout, out.String()); err != nil {
+		return fmt.Errorf("write the status: %w", err)
+	}
+	return nil
 }
 
 func (ws *workspace) printHeader(row func(label, value string), s *store.Store, e *statusEntry, now time.Time) {
