@@ -106,3 +106,11 @@ func TestHelpFits(t *testing.T) {
 	}
 	visit(NewRoot(app))
 }
+
+// BenchmarkTree is what every start pays for the commands that it does not run.
+func BenchmarkTree(b *testing.B) {
+	app, _ := bareApp()
+	for b.Loop() {
+		NewRoot(app)
+	}
+}

@@ -72,71 +72,94 @@ shell does.
 `
 }
 
-// habits are commands that people type because other programs have them. Some
-// run the real one, the others say what it is called here.
+// habits are words that people type because other programs have them. Some run
+// the command that is meant, the others say what it is called here. They are two
+// commands of many names: each command costs every start a little.
 func habits() []*cobra.Command {
-	alias := func(name, real string) *cobra.Command {
-		return &cobra.Command{
-			Use:                name,
-			Short:              "The same as " + real,
-			Hidden:             true,
-			DisableFlagParsing: true,
-			PersistentPreRunE:  func(*cobra.Command, []string) error { return nil },
-			RunE: func(cmd *cobra.Command, args []string) error {
-				root := cmd.Root()
-				root.SetArgs(append([]string{real}, args...))
-				return root.ExecuteContext(cmd.Context())
-			},
-		}
+	quiet := func(*cobra.Command, []string) error { return nil }
+	alias := &cobra.Command{
+		Use:                "login",
+		Aliases:            []string{"add", "signin", "logout", "signout", "whoami"},
+		Short:              "What other programs call connect, disconnect and status",
+		Hidden:             true,
+		DisableFlagParsing: true,
+		PersistentPreRunE:  quiet,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			real := "connect"
+			switch cmd.CalledAs() {
+			case "logout", "signout":
+				real = "disconnect"
+			case "whoami":
+				real = "status"
+			}
+			root := cmd.Root()
+			root.SetArgs(append([]string{real}, args...))
+			return root.ExecuteContext(cmd.Context())
+		},
 	}
-	hint := func(name, say string) *cobra.Command {
-		return &cobra.Command{
-			Use:                name,
-			Short:              "Says what this is called here",
-			Hidden:             true,
-			DisableFlagParsing: true,
-			PersistentPreRunE:  func(*cobra.Command, []string) error { return nil },
-			RunE: func(_ *cobra.Command, args []string) error {
-				given := "NAME"
-				for _, a := range args {
-					if !strings.HasPrefix(a, "-") {
-						given = oauth.Clean(a)
-						break
-					}
+	hint := &cobra.Command{
+		Use: "get",
+		Aliases: []string{
+			"auth", "authorize", "reconnect", "delete", "print", "access-token", "refresh", "run", "export", "curl", "request", "show",
+			"providers", "clients", "projects", "init", "config", "check", "uninstall", "upgrade", "update",
+		},
+		Short:              "What other programs call something else",
+		Hidden:             true,
+		DisableFlagParsing: true,
+		PersistentPreRunE:  quiet,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			given := "NAME"
+			for _, a := range args {
+				if !strings.HasPrefix(a, "-") {
+					given = oauth.Clean(a)
+					break
 				}
-				return failf(exitUsage, strings.ReplaceAll(say, "NAME", given), "there is no command %q", name)
-			},
-		}
+			}
+			return failf(exitUsage, strings.ReplaceAll(habitHint(cmd.CalledAs()), "NAME", given), "there is no command %q", cmd.CalledAs())
+		},
 	}
-	return []*cobra.Command{
-		alias("login", "connect"),
-		alias("add", "connect"),
-		alias("logout", "disconnect"),
-		alias("whoami", "status"),
-		hint("authorize", "'apiauth connect NAME' logs in"),
-		hint("auth", "'apiauth connect NAME' logs in, 'apiauth token NAME' prints a token"),
-		hint("signin", "'apiauth connect NAME' logs in"),
-		hint("reconnect", "'apiauth connect NAME' again does that"),
-		hint("delete", "'apiauth disconnect NAME' forgets a connection and revokes it where it can"),
-		hint("get", "'apiauth token NAME' prints a live access token"),
-		hint("print", "'apiauth token NAME' prints a live access token"),
-		hint("access-token", "'apiauth token NAME' prints a live access token"),
-		hint("refresh", "'apiauth token NAME' refreshes when it is needed; after a 401 use 'apiauth token NAME --refresh'"),
-		hint("run", "'apiauth exec -- COMMAND' runs a command with tokens in its environment"),
-		hint("export", "'apiauth env --format sh' prints variables for a shell"),
-		hint("curl", "'apiauth api NAME PATH' calls the API with the token added"),
-		hint("request", "'apiauth api NAME PATH' calls the API with the token added"),
-		hint("show", "'apiauth status NAME' shows a connection, 'apiauth provider show ID' a provider"),
-		hint("providers", "'apiauth provider list' shows the catalogue"),
-		hint("clients", "'apiauth client list' shows the client registrations"),
-		hint("projects", "'apiauth project show --all' lists the projects"),
-		hint("init", "'apiauth project init' writes a manifest; without one everything belongs to the personal project"),
-		hint("config", "'apiauth paths' says where config.yaml lies, 'apiauth help environment' what can be set"),
-		hint("check", "'apiauth doctor' proves the set-up, 'apiauth provider check FILE' a provider definition"),
-		hint("uninstall", "'apiauth reset' removes everything that apiauth keeps, keychain items included"),
-		hint("upgrade", "apiauth comes by the way it was installed, and is updated by it"),
-		hint("update", "apiauth comes by the way it was installed, and is updated by it"),
+	return []*cobra.Command{alias, hint}
+}
+
+// habitHint says what a word of other programs is called here.
+func habitHint(word string) string {
+	switch word {
+	case "auth":
+		return "'apiauth connect NAME' logs in, 'apiauth token NAME' prints a token"
+	case "authorize":
+		return "'apiauth connect NAME' logs in"
+	case "reconnect":
+		return "'apiauth connect NAME' again does that"
+	case "delete":
+		return "'apiauth disconnect NAME' forgets a connection and revokes it where it can"
+	case "refresh":
+		return "'apiauth token NAME' refreshes when it is needed; after a 401 use 'apiauth token NAME --refresh'"
+	case "run":
+		return "'apiauth exec -- COMMAND' runs a command with tokens in its environment"
+	case "export":
+		return "'apiauth env --format sh' prints variables for a shell"
+	case "curl", "request":
+		return "'apiauth api NAME PATH' calls the API with the token added"
+	case "show":
+		return "'apiauth status NAME' shows a connection, 'apiauth provider show ID' a provider"
+	case "providers":
+		return "'apiauth provider list' shows the catalogue"
+	case "clients":
+		return "'apiauth client list' shows the client registrations"
+	case "projects":
+		return "'apiauth project show --all' lists the projects"
+	case "init":
+		return "'apiauth project init' writes a manifest; without one everything belongs to the personal project"
+	case "config":
+		return "'apiauth paths' says where config.yaml lies, 'apiauth help environment' what can be set"
+	case "check":
+		return "'apiauth doctor' proves the set-up, 'apiauth provider check FILE' a provider definition"
+	case "uninstall":
+		return "'apiauth reset' removes everything that apiauth keeps, keychain items included"
+	case "upgrade", "update":
+		return "apiauth comes by the way it was installed, and is updated by it"
 	}
+	return "'apiauth token NAME' prints a live access token"
 }
 
 // unknownCommand says what was probably meant. cmd is the command that name
