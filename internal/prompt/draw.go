@@ -55,6 +55,7 @@ type screen struct {
 func (s *screen) draw(lines func(width, height int) ([]line, int)) {
 	width, height := s.size()
 	shown, cursor := lines(max(width-1, 1), height)
+	shown = shown[max(len(shown)-height, 0):]
 	var b strings.Builder
 	b.WriteString("\x1b[?25l\x1b[?7l")
 	s.home(&b, width, height)

@@ -239,8 +239,6 @@ func (p *picker) lines(width, height int) ([]line, int) {
 			shown = append(shown, p.row(i, width))
 		case len(p.shown) == 0 && row == 0:
 			shown = append(shown, line{cut("  nothing has that; escape shows all", width), styleDim})
-		default:
-			shown = append(shown, line{})
 		}
 	}
 	if status > 0 {
@@ -273,9 +271,9 @@ func (p *picker) row(i, width int) line {
 
 // status says where in a longer list the current option is.
 func (p *picker) status() string {
-	text := "  "
+	text := "  none"
 	if len(p.shown) > 0 {
-		text += fmt.Sprintf("%d of %d", p.at+1, len(p.shown))
+		text = fmt.Sprintf("  %d of %d", p.at+1, len(p.shown))
 	}
 	if p.many {
 		n := 0
