@@ -11,9 +11,10 @@ import (
 
 func newVersionCmd(g *globals) *cobra.Command {
 	return &cobra.Command{
-		Use:     "version",
-		Short:   "Print the version",
-		GroupID: groupOther,
+		Use:         "version",
+		Short:       "Print the version",
+		GroupID:     groupOther,
+		Annotations: lateSignals(),
 		Long: `Print which apiauth this is. With --json the parts come by name: version,
 commit, date, go, os, arch.`,
 		Args:              args(noArguments),
