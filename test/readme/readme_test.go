@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -189,7 +190,7 @@ type machine struct {
 func newMachine(t *testing.T, words ...string) *machine {
 	t.Helper()
 	shell, err := exec.LookPath("sh")
-	if err != nil {
+	if err != nil || runtime.GOOS == "windows" {
 		t.Skip("the README's commands are for a POSIX shell, and there is none")
 	}
 	home := t.TempDir()
@@ -303,7 +304,7 @@ func (m *machine) standIn(t *testing.T, f *fakes.Fake) {
 // leavesNothing fails when a file of the account holds one of the values.
 func (m *machine) leavesNothing(t *testing.T, values ...secret.Text) {
 	t.Helper()
-	for _, dir := range []string{".config", ".local", "my-site"} {
+	for _, dir := range []string{".config", ".local", "Library", "my-site"} {
 		err := filepath.WalkDir(filepath.Join(m.home, dir), func(path string, d os.DirEntry, err error) error {
 			if err != nil || !d.Type().IsRegular() {
 				return err
@@ -479,8 +480,10 @@ func TestDemoPrintsWhatTheReadmeShows(t *testing.T) {
 	if is := port.ReplaceAllString(got.stdout, "PORT"); is != want {
 		t.Errorf("the demo prints\n%s\nand README.md shows\n%s", is, want)
 	}
-	if _, err := os.Stat(filepath.Join(m.home, ".local")); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the demo leaves something behind: %v", err)
+	for _, dir := range []string{".config", ".local", "Library"} {
+		if _, err := os.Stat(filepath.Join(m.home, dir)); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the demo leaves something in %s: %v", dir, err)
+		}
 	}
 }
 
