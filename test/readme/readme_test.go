@@ -40,24 +40,29 @@ func TestMain(m *testing.M) {
 	case "gh":
 		play(callAPI())
 	}
+	os.Exit(testMain(m))
+}
+
+// testMain builds the program once for all tests.
+func testMain(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "apiauth-readme")
 	if err != nil {
-		play(err)
+		fmt.Fprintln(os.Stderr, err)
+		return 1
 	}
+	defer func() { _ = os.RemoveAll(dir) }()
 	program := filepath.Join(dir, "apiauth")
 	build := exec.Command("go", "build", "-o", program, "./cmd/apiauth")
 	build.Dir, build.Stderr = filepath.Join("..", ".."), os.Stderr
 	if err := build.Run(); err != nil {
-		play(fmt.Errorf("build the program: %w", err))
+		fmt.Fprintln(os.Stderr, "build the program:", err)
+		return 1
 	}
 	if err := os.Setenv("README_PROGRAM", program); err != nil {
-		play(err)
+		fmt.Fprintln(os.Stderr, err)
+		return 1
 	}
-	code := m.Run()
-	if err := os.RemoveAll(dir); err != nil && code == 0 {
-		code = 1
-	}
-	os.Exit(code)
+	return m.Run()
 }
 
 func play(err error) {
