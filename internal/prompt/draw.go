@@ -51,10 +51,11 @@ type screen struct {
 }
 
 // draw shows what lines returns for the present size. The last cell of each line
-// stays empty: terminals do not agree on what happens to the cursor there.
+// stays empty: terminals do not agree on what happens to the cursor there. On a
+// terminal too small for anything, it shows the end.
 func (s *screen) draw(lines func(width, height int) ([]line, int)) {
 	width, height := s.size()
-	shown, cursor := lines(max(width-1, 1), height)
+	shown, cursor := lines(max(width-1, 10), max(height, 3))
 	shown = shown[max(len(shown)-height, 0):]
 	var b strings.Builder
 	b.WriteString("\x1b[?25l\x1b[?7l")

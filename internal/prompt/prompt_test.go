@@ -361,7 +361,7 @@ func FuzzLayout(f *testing.F) {
 	f.Add("音楽を聴く", "音楽\x1b[31m\u0301\u0301", "/音\x7f\x1b[6~", uint8(20), uint8(5))
 	f.Add("", "", "", uint8(1), uint8(1))
 	f.Fuzz(func(t *testing.T, title, label, keys string, w, h uint8) {
-		width, height := max(int(w), 2), max(int(h), 5)
+		width, height := max(int(w), 10), max(int(h), 3)
 		options := []Option{{Label: label, Detail: title}, {Label: title}}
 		for i := range 20 {
 			options = append(options, Option{Label: label, Selected: i%3 == 0})
