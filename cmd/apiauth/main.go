@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -29,8 +30,9 @@ var (
 func main() { os.Exit(run()) }
 
 func run() int {
-	ctx, caught, stop := signals(context.Background())
-	defer stop()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	caught := &signals{cancel: cancel}
 	dir, err := os.Getwd()
 	if err != nil {
 		dir = "" // a folder that was deleted; commands that need one say so
@@ -57,36 +59,40 @@ func run() int {
 		Rand:          rand.Reader,
 		SystemBrowser: systemBrowser,
 		Exec:          inject.Exec,
-		Interrupted:   func() int { return int(caught.Load()) },
+		Catch:         caught.start,
+		Interrupted:   func() int { return int(caught.first.Load()) },
 		Version:       cli.Version{Number: version, Commit: commit, Date: date},
 	}, os.Args[1:])
 }
 
-// signals ends the context at the first signal that asks this process to end,
-// and remembers which one it was. What must not be cut off does not follow the
+// signals ends a context at the first signal that asks this process to end, and
+// remembers which one it was. What must not be cut off does not follow the
 // context.
-func signals(parent context.Context) (context.Context, *atomic.Int32, func()) {
-	ctx, cancel := context.WithCancel(parent)
-	caught := new(atomic.Int32)
-	got := make(chan os.Signal, 4)
-	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
-		if !signal.Ignored(sig) { // nohup and background jobs of a script want it so
-			signal.Notify(got, sig)
-		}
-	}
-	go func() {
-		for sig := range got {
-			if n, ok := sig.(syscall.Signal); ok {
-				caught.CompareAndSwap(0, int32(n))
+type signals struct {
+	cancel context.CancelFunc
+	once   sync.Once
+	first  atomic.Int32
+}
+
+// start begins to catch. It costs a tenth of a whole start, so commands that
+// only read do without. Nothing ends it but the process.
+func (s *signals) start() {
+	s.once.Do(func() {
+		got := make(chan os.Signal, 4)
+		for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+			if !signal.Ignored(sig) { // nohup and background jobs of a script want it so
+				signal.Notify(got, sig)
 			}
-			cancel()
 		}
-	}()
-	return ctx, caught, func() {
-		signal.Stop(got)
-		close(got)
-		cancel()
-	}
+		go func() {
+			for sig := range got {
+				if n, ok := sig.(syscall.Signal); ok {
+					s.first.CompareAndSwap(0, int32(n))
+				}
+				s.cancel()
+			}
+		}()
+	})
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

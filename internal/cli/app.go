@@ -53,6 +53,9 @@ type App struct {
 	Approve func(ctx context.Context, url string) error
 	// Exec replaces this process by a command. It returns only on failure.
 	Exec func(argv, env []string) error
+	// Catch makes signals that ask this process to end cancel the context of
+	// Main instead. It may be called more than once; nil does nothing.
+	Catch func()
 	// Interrupted returns the number of the signal that ended the context, or 0.
 	Interrupted func() int
 
@@ -68,7 +71,7 @@ type Version struct {
 
 // Main runs the command line and returns the exit status.
 func Main(ctx context.Context, app *App, args []string) int {
-	root := NewRoot(app)
+	root := newRoot(app, namedCommand(args))
 	root.SetArgs(args)
 	root.SetIn(app.Stdin)
 	root.SetOut(app.Stdout)
@@ -98,6 +101,12 @@ func (a *App) report(cmd *cobra.Command, err error) int {
 		fmt.Fprintf(a.Stderr, "apiauth: hint: '%s --help' lists what it takes\n", cmd.CommandPath())
 	}
 	return code
+}
+
+func (a *App) catch() {
+	if a.Catch != nil {
+		a.Catch()
+	}
 }
 
 func (a *App) interruptedBy() int {

@@ -25,9 +25,10 @@ type envOptions struct {
 func newEnvCmd(g *globals) *cobra.Command {
 	var opts envOptions
 	cmd := &cobra.Command{
-		Use:     "env [-c NAME[=VAR]]...",
-		Short:   "Print live tokens as variables for a shell or a tool",
-		GroupID: groupUse,
+		Use:         "env [-c NAME[=VAR]]...",
+		Short:       "Print live tokens as variables for a shell or a tool",
+		GroupID:     groupUse,
+		Annotations: lateSignals(),
 		Long: `Print the variables that 'apiauth exec' would set, in the form of a shell or a file.
 A value that a format cannot carry unchanged is refused.
 

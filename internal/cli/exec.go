@@ -19,9 +19,10 @@ type execOptions struct {
 func newExecCmd(g *globals) *cobra.Command {
 	var opts execOptions
 	cmd := &cobra.Command{
-		Use:     "exec [-c NAME[=VAR]]... -- CMD [ARG...]",
-		Short:   "Run a command with live tokens in its environment",
-		GroupID: groupUse,
+		Use:         "exec [-c NAME[=VAR]]... -- CMD [ARG...]",
+		Short:       "Run a command with live tokens in its environment",
+		GroupID:     groupUse,
+		Annotations: lateSignals(),
 		Long: `Run CMD with an access token for each connection of the project's apiauth.yaml, or
 for each -c NAME, in its environment. The variable is the one after =, the
 manifest's, the provider's own (SPOTIFY_ACCESS_TOKEN) or NAME_ACCESS_TOKEN.

@@ -24,7 +24,12 @@ type globals struct {
 }
 
 // NewRoot builds the command tree.
-func NewRoot(app *App) *cobra.Command {
+func NewRoot(app *App) *cobra.Command { return newRoot(app, "") }
+
+// newRoot builds the command tree, or of it the named command alone: the others
+// would cost every start as much as all the rest of it. An empty or unknown name
+// stands for all.
+func newRoot(app *App, only string) *cobra.Command {
 	g := &globals{app: app}
 	root := &cobra.Command{
 		Use:   "apiauth",
@@ -72,15 +77,89 @@ to whatever needs it: a script, a build, a CI job, a front end in development.
 		&cobra.Group{ID: groupSetup, Title: "Set up:"},
 		&cobra.Group{ID: groupOther, Title: "And:"},
 	)
-	root.AddCommand(
-		newConnectCmd(g), newDisconnectCmd(g), newRenameCmd(g), newStatusCmd(g), newListCmd(g),
-		newTokenCmd(g), newExecCmd(g), newEnvCmd(g), newAPICmd(g),
-		newClientCmd(g), newProviderCmd(g), newProjectCmd(g), newStoreCmd(g),
-		newDoctorCmd(g), newPathsCmd(g), newResetCmd(g), newSandboxCmd(g), newCompletionCmd(g), newVersionCmd(g),
-	)
+	if command := constructor(only); command != nil {
+		root.AddCommand(command(g))
+		return root
+	}
+	for _, name := range commandNames() {
+		root.AddCommand(constructor(name)(g))
+	}
 	root.AddCommand(helpTopics(g)...)
 	root.AddCommand(habits()...)
 	return root
+}
+
+// commandNames lists the commands that constructor knows.
+func commandNames() []string {
+	return []string{
+		"connect", "disconnect", "rename", "status", "list",
+		"token", "exec", "env", "api",
+		"client", "provider", "project", "store",
+		"doctor", "paths", "reset", "sandbox", "completion", "version",
+	}
+}
+
+// constructor returns what makes the named command, or nil.
+func constructor(name string) func(*globals) *cobra.Command {
+	switch name {
+	case "connect":
+		return newConnectCmd
+	case "disconnect":
+		return newDisconnectCmd
+	case "rename":
+		return newRenameCmd
+	case "status":
+		return newStatusCmd
+	case "list":
+		return newListCmd
+	case "token":
+		return newTokenCmd
+	case "exec":
+		return newExecCmd
+	case "env":
+		return newEnvCmd
+	case "api":
+		return newAPICmd
+	case "client":
+		return newClientCmd
+	case "provider":
+		return newProviderCmd
+	case "project":
+		return newProjectCmd
+	case "store":
+		return newStoreCmd
+	case "doctor":
+		return newDoctorCmd
+	case "paths":
+		return newPathsCmd
+	case "reset":
+		return newResetCmd
+	case "sandbox":
+		return newSandboxCmd
+	case "completion":
+		return newCompletionCmd
+	case "version":
+		return newVersionCmd
+	}
+	return nil
+}
+
+// namedCommand returns the command that a command line names. It returns nothing where
+// that takes more than a glance: then the whole tree decides.
+func namedCommand(args []string) string {
+	for i := 0; i < len(args); i++ {
+		switch a := args[i]; a {
+		case "-C", "--chdir", "--store":
+			i++ // its value
+		case "--personal", "--no-input", "--json", "-q", "--quiet", "--debug":
+		default:
+			if a == "" || a[0] == '-' {
+				return ""
+			}
+			return a
+		}
+	}
+	return ""
 }
 
 // The groups of the help page.
@@ -91,8 +170,18 @@ const (
 	groupOther = "other"
 )
 
+// catchesLate marks commands that mostly end before a signal could come. They
+// catch signals from the moment on when they change something; until then a
+// signal ends them as it ends any program.
+const catchesLate = "apiauth.catches-late"
+
+func lateSignals() map[string]string { return map[string]string{catchesLate: "yes"} }
+
 // load reads the configuration; it runs before every command.
 func (g *globals) load(cmd *cobra.Command) error {
+	if cmd.Annotations[catchesLate] == "" {
+		g.app.catch()
+	}
 	flags := map[string]any{}
 	set := func(flag, setting string, value any) {
 		if f := cmd.Flag(flag); f != nil && f.Changed {

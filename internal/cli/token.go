@@ -22,9 +22,10 @@ type tokenOptions struct {
 func newTokenCmd(g *globals) *cobra.Command {
 	var opts tokenOptions
 	cmd := &cobra.Command{
-		Use:     "token NAME",
-		Short:   "Print a live access token",
-		GroupID: groupUse,
+		Use:         "token NAME",
+		Short:       "Print a live access token",
+		GroupID:     groupUse,
+		Annotations: lateSignals(),
 		Long: `Print an access token of the connection NAME that is good for at least --min-ttl.
 
 It is refreshed first when it is about to end, by one process at a time however

@@ -9,6 +9,7 @@ import (
 	"io"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/apiauth/apiauth/internal/config"
 	"github.com/apiauth/apiauth/internal/connection"
@@ -245,7 +246,7 @@ func (ws *workspace) source(s *store.Store) (*connection.Source, error) {
 		return nil, err
 	}
 	src := &connection.Source{
-		Store:       s,
+		Store:       caught{s, ws.app.catch},
 		Project:     id,
 		Issuer:      client,
 		Definitions: ws.catalogue,
@@ -263,6 +264,18 @@ func (ws *workspace) source(s *store.Store) (*connection.Source, error) {
 		return connection.StoredSecret(ctx, s, id, h)
 	}
 	return src, nil
+}
+
+// caught is a store that a signal does not cut off from the first lock on: what
+// is sent then has to be received and stored.
+type caught struct {
+	*store.Store
+	catch func()
+}
+
+func (c caught) Lock(ctx context.Context, key connection.Key, wait time.Duration) (connection.Guard, error) {
+	c.catch()
+	return c.Store.Lock(ctx, key, wait)
 }
 
 // issuer is the HTTP client for authorization servers.
