@@ -425,3 +425,24 @@ func TestChangelogEntries(t *testing.T) {
 		}
 	}
 }
+
+// TestNoFlagTakesASecret is of R-48: what stands on a command line can be read by
+// everybody on the machine, and ends up in the shell's history.
+func TestNoFlagTakesASecret(t *testing.T) {
+	root := cli.NewRoot(app(io.Discard))
+	flag := regexp.MustCompile(`(?m)^ +(?:-\w, )?--([a-z-]+)(?: (\S+))?  `)
+	seen := 0
+	for commands := root.Commands(); len(commands) > 0; commands = commands[1:] {
+		cmd := commands[0]
+		commands = append(commands, cmd.Commands()...)
+		for _, m := range flag.FindAllStringSubmatch(cmd.LocalFlags().FlagUsages(), -1) {
+			seen++
+			if regexp.MustCompile(`secret|token|passphrase|password|(^|-)key($|-)|stdin`).MatchString(m[1]) && m[2] != "" && m[1] != "token-ttl" {
+				t.Errorf("%s --%s takes a value: a secret comes from a prompt, stdin or a file", cmd.CommandPath(), m[1])
+			}
+		}
+	}
+	if seen < 30 {
+		t.Errorf("looked at %d flags: that cannot be all", seen)
+	}
+}
