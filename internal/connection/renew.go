@@ -232,6 +232,9 @@ func (r *renewal) send(ctx context.Context, rec *Record, grant Grant, clientSecr
 				return oauth.Token{}, oauth.Answer{}, err
 			}
 			ambiguous, resent = true, true
+			if r.interrupted.IsZero() {
+				r.interrupted = r.Now()
+			}
 			continue
 		}
 
