@@ -40,9 +40,14 @@ type home struct {
 	made     int
 }
 
-// withFile is a home with a file store under a raw key. state is its state
-// folder; empty for the usual place.
-func withFile(t testing.TB, is *issuer, state string) *home {
+// withFile is a home with a file store under a raw key.
+func withFile(t *testing.T, is *issuer) *home {
+	t.Helper()
+	return withFileIn(t, is, "")
+}
+
+// withFileIn is withFile with its state in another folder.
+func withFileIn(t *testing.T, is *issuer, state string) *home {
 	t.Helper()
 	key, err := store.NewKey(rand.Reader)
 	if err != nil {
@@ -56,9 +61,10 @@ func withFile(t testing.TB, is *issuer, state string) *home {
 }
 
 // withKeychain is a home with the real gnome-keyring.
-func withKeychain(t testing.TB, is *issuer) *home {
+func withKeychain(t *testing.T, is *issuer) *home {
 	t.Helper()
 	bus := keyringtest.StartGnomeKeyring(t, keyringtest.Unlocked)
+	bus.Use(t)
 	h := newHome(t, is, bus, "")
 	h.begin(store.Options{
 		Keychain:   keyring.New(keyring.Options{Budget: -1, Env: bus.Lookup}),

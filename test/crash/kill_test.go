@@ -20,34 +20,37 @@ import (
 // loss, and then the message says so and nothing is deleted.
 func TestKilledAtEachWrite(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct {
-		issuer, store string
-		options       sandbox.Options
-		step          int // in the short form, every step-th point
-	}{
-		{"strict", "file", strict(), 4},
-		{"grace", "file", grace(), 9},
-		{"strict", "keychain", strict(), 13},
-		{"grace", "keychain", grace(), 29},
-	} {
-		t.Run(c.issuer+" "+c.store, func(t *testing.T) {
-			t.Parallel()
-			k := newKills(t, c.options, c.store)
-			step := c.step
-			if long() {
-				step = 1
-			}
-			for n := 1; ; n += step {
-				x, done := k.at(func(c call) bool { return c.wrote == n })
-				if done {
-					// The last points are those that matter most: none is passed over.
-					k.around(x.wrote)
-					break
-				}
-			}
-			k.report()
-		})
+	t.Run("strict", func(t *testing.T) {
+		t.Parallel()
+		newKills(t, strict(), withFile).row(4)
+	})
+	t.Run("grace", func(t *testing.T) {
+		t.Parallel()
+		newKills(t, grace(), withFile).row(9)
+	})
+}
+
+// The same with the grant in the desktop's keychain, and there alone. Only one
+// keychain at a time can be used from within a process: these are not parallel.
+func TestKilledAtEachWriteWithKeychain(t *testing.T) {
+	t.Run("strict", func(t *testing.T) { newKills(t, strict(), withKeychain).row(13) })
+	t.Run("grace", func(t *testing.T) { newKills(t, grace(), withKeychain).row(29) })
+}
+
+// row kills at every step-th writing call, in the long form at each, until a
+// refresh comes to its end. What differs from run to run is then met once more
+// by what it does.
+func (k *kills) row(step int) {
+	if long() {
+		step = 1
 	}
+	for n := 1; ; n += step {
+		if _, done := k.at(func(c call) bool { return c.wrote == n }); done {
+			break
+		}
+	}
+	k.around()
+	k.report()
 }
 
 // The same at every system call of any kind.
@@ -59,7 +62,7 @@ func TestKilledAtEachCall(t *testing.T) {
 	for name, o := range map[string]sandbox.Options{"strict": strict(), "grace": grace()} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			k := newKills(t, o, "file")
+			k := newKills(t, o, withFile)
 			for n := 1; ; n++ {
 				if _, done := k.at(func(c call) bool { return c.index == n }); done {
 					break
@@ -83,21 +86,17 @@ type kills struct {
 	lost       int
 }
 
-func newKills(t *testing.T, o sandbox.Options, store string) *kills {
+func newKills(t *testing.T, o sandbox.Options, with func(*testing.T, *issuer) *home) *kills {
 	t.Helper()
 	k := &kills{t: t, is: newIssuer(t, o), strict: o.Grace == 0, points: map[string]int{}}
-	if store == "keychain" {
-		k.h = withKeychain(t, k.is)
-	} else {
-		k.h = withFile(t, k.is, "")
-	}
+	k.h = with(t, k.is)
 	canTrace(t, k.h)
 	return k
 }
 
-// around kills at the calls on the way from the request to the record, whose
-// places differ from run to run: each by what it does.
-func (k *kills) around(int) {
+// around kills at the calls on the way from the request to the record, each by
+// what it does: their places differ from run to run.
+func (k *kills) around() {
 	for _, at := range []func(c call) bool{
 		isAnswer,
 		func(c call) bool { return c.name() == "fallocate" },
