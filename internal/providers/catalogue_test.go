@@ -114,6 +114,38 @@ func TestCatalogueHosts(t *testing.T) {
 	}
 }
 
+// TestCatalogueSources: nothing of an entry rests on nothing. What is easily
+// taken from memory has a source too, be it one that is marked unverified.
+func TestCatalogueSources(t *testing.T) {
+	list, err := providers.Open("").List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range list {
+		topics := []string{"placeholder", "registration"}
+		if !d.Scopes.Omit {
+			topics = append(topics, "scopes")
+		}
+		if slices.Contains(d.Flows, providers.FlowBrowser) {
+			topics = append(topics, "endpoint", "redirect", "rotation", "pkce")
+		}
+		if slices.Contains(d.Flows, providers.FlowDevice) {
+			topics = append(topics, "device flow")
+		}
+		for _, topic := range topics {
+			if topic == "pkce" && d.PKCE == providers.PKCENone || topic == "rotation" && d.Token.Rotates == "sometimes" {
+				continue
+			}
+			if !slices.ContainsFunc(d.Sources, func(s providers.Source) bool { return strings.Contains(strings.Join(s.For, ", "), topic) }) {
+				t.Errorf("%s: no source says what %s rests on", d.ID, topic)
+			}
+		}
+		if !slices.ContainsFunc(d.Sources, func(s providers.Source) bool { return !s.Unverified }) {
+			t.Errorf("%s rests on nothing that was read", d.ID)
+		}
+	}
+}
+
 func write(t *testing.T, dir, name, text string) string {
 	t.Helper()
 	path := filepath.Join(dir, name)
