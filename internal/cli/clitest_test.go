@@ -200,6 +200,10 @@ type serverKey struct{}
 // holder is where a script's sandbox is kept.
 type holder struct{ server *sandbox.Server }
 
+// quickExit keeps the race detector from waiting a second at the end of every
+// process, for races that happen then.
+const quickExit = "atexit_sleep_ms=0"
+
 func scripts(t *testing.T, dir string) {
 	t.Helper()
 	testscript.Run(t, testscript.Params{
@@ -220,6 +224,7 @@ func scripts(t *testing.T, dir string) {
 				"APIAUTH_FAKE_KEYCHAIN": filepath.Join(env.WorkDir, "keychain"),
 				"BROWSER":               "apiauth",
 				"NO_COLOR":              "1",
+				"GORACE":                quickExit,
 			} {
 				env.Setenv(name, value)
 			}

@@ -49,6 +49,7 @@ func newStage(t *testing.T) *stage {
 		"HOME": s.home, "PATH": os.Getenv("PATH"), "BROWSER": "apiauth", "TMPDIR": s.home,
 		"APIAUTH_CONFIG_DIR": s.path("config"), "APIAUTH_STATE_DIR": s.path("state"),
 		"APIAUTH_FAKE_KEYCHAIN": s.path("keychain"), "SANDBOX_VISITOR": visitor.URL,
+		"GORACE": quickExit,
 	}
 	_, secret := server.ConfidentialClient()
 	s.file("config/providers/sandbox.yaml", string(server.ProviderYAML("sandbox")))
@@ -136,22 +137,11 @@ func (s *stage) fails(title string, want int, c call, args ...string) {
 	if !strings.Contains(stderr, "apiauth: error: ") {
 		s.t.Errorf("%s: it is not said what failed:\n%s", title, stderr)
 	}
-	if !strings.Contains(stderr, "apiauth: hint: ") && !selfExplaining(title) {
+	if !strings.Contains(stderr, "apiauth: hint: ") {
 		s.t.Errorf("%s: it is not said what to do:\n%s", title, stderr)
 	}
 	shown := append([]string{"apiauth"}, args...)
 	fmt.Fprintf(&s.out, "## %s\n$ %s\n%s[%d]\n\n", title, s.stable(strings.Join(shown, " ")), s.messages(title, stderr), code)
-}
-
-// selfExplaining names the cases in which the error itself is the remedy: it
-// names the place in a file, or the word that is wrong.
-func selfExplaining(title string) bool {
-	switch title {
-	case "child not found", "child that cannot be run", "two connections on one variable", "manifest with an unknown key",
-		"manifest with a key twice", "provider file with a key twice", "settings with an unknown key":
-		return true
-	}
-	return false
 }
 
 // messages brings stderr into a form that is the same on every machine: the

@@ -40,6 +40,7 @@ func (a *atTerminal) run(args ...string) *peers.Term {
 		"HOME=" + a.home,
 		"PATH=" + os.Getenv("PATH"),
 		"LANG=C.UTF-8",
+		"GORACE=" + quickExit,
 		"APIAUTH_CONFIG_DIR=" + filepath.Join(a.home, "config"),
 		"APIAUTH_STATE_DIR=" + filepath.Join(a.home, "state"),
 		"APIAUTH_FAKE_KEYCHAIN=" + a.keychain(),
