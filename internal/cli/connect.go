@@ -458,7 +458,9 @@ func (a *attempt) approveChanges(ctx context.Context) error {
 	}
 	a.ws.say("The definition of %s changed since %q was connected:", oauth.Clean(a.provider), a.name)
 	for _, c := range changes {
-		a.ws.say("  %s: was %s, is %s", c.Field, oauth.Clean(c.Was), oauth.Clean(c.Is))
+		a.ws.say("  %s", c.Field)
+		a.ws.say("    was  %s", oauth.Clean(c.Was))
+		a.ws.say("    is   %s", oauth.Clean(c.Is))
 	}
 	if a.opts.Yes {
 		return nil

@@ -105,7 +105,14 @@ func explain(err error) (code int, hint string) {
 	case errors.As(err, &usage):
 		return exitUsage, ""
 	case errors.As(err, &child):
-		return child.ExitCode(), ""
+		switch code := child.ExitCode(); code {
+		case 126:
+			return code, "make it executable with chmod +x, or name the program that runs it"
+		case 127:
+			return code, "check its name and PATH; one in this folder is called ./NAME"
+		default:
+			return code, ""
+		}
 	case errors.As(err, &changed):
 		return exitRefused, fmt.Sprintf("if that is expected, run 'apiauth connect %s' and approve it", changed.Name)
 	case errors.As(err, &unbound):
@@ -120,7 +127,13 @@ func explain(err error) (code int, hint string) {
 		return exitUsage, ""
 	case errors.As(err, &setting):
 		return exitUsage, "'apiauth help environment' lists the settings"
-	case errors.As(err, &yaml), errors.As(err, &conflict), errors.As(err, &name), errors.As(err, &value), errors.As(err, &format):
+	case errors.As(err, &yaml):
+		return exitUsage, "correct the file at that line and run the command again"
+	case errors.As(err, &conflict):
+		return exitUsage, "give one of them another variable: -c NAME=VARIABLE, or env in the manifest"
+	case errors.As(err, &name):
+		return exitUsage, "choose another variable: -c NAME=VARIABLE, or env in the manifest"
+	case errors.As(err, &value), errors.As(err, &format):
 		return exitUsage, ""
 	case errors.As(err, &unknown):
 		return exitUsage, "'apiauth provider list' shows the catalogue, and 'apiauth provider add' extends it"
@@ -131,7 +144,13 @@ func explain(err error) (code int, hint string) {
 	case errors.As(err, &choice):
 		return exitUsage, "'apiauth provider show ID' tells which flows a provider offers and what each needs"
 	case errors.As(err, &denied):
-		return exitFailure, "run the command again to be asked once more"
+		switch denied.Code {
+		case "access_denied":
+			return exitFailure, "run the command again to be asked once more"
+		case "invalid_scope":
+			return exitUsage, "leave out what the provider does not know; 'apiauth provider show ID' lists its scopes"
+		}
+		return exitFailure, "compare the client's registration at the provider with what 'apiauth provider show ID' says"
 	case errors.Is(err, flow.ErrCodeExpired):
 		return exitFailure, "run the command again for another code"
 	case errors.Is(err, flow.ErrTimeout):
@@ -151,7 +170,7 @@ func explain(err error) (code int, hint string) {
 	case errors.Is(err, keyring.ErrAbsent):
 		return exitStore, "start a keychain, or keep the grant in an encrypted file with --store file and APIAUTH_STORE_KEY (made by 'apiauth store key')"
 	case errors.Is(err, keyring.ErrLocked):
-		return exitStore, "unlock the keychain and try again, or use --store file for this project"
+		return exitStore, "unlock the keychain and try again; a new project can use --store file instead"
 	case errors.Is(err, keyring.ErrDenied):
 		return exitStore, "allow apiauth to use the keychain when it asks, or use --store file"
 	case errors.Is(err, keyring.ErrTimeout):
