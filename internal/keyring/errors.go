@@ -30,7 +30,7 @@ var (
 	ErrTimeout = errors.New("the keychain did not answer")
 	// ErrUnknown: a write was started and its outcome is not known; it may
 	// still happen. It is an ErrTimeout too.
-	ErrUnknown = fmt.Errorf("nobody knows if it was written: %w", ErrTimeout)
+	ErrUnknown error = unknownError{}
 	// ErrTooLarge: the value does not fit. Nothing was sent.
 	ErrTooLarge = errors.New("the value is too large for the keychain")
 	// ErrName: a service or account that is never sent to a keychain.
@@ -38,6 +38,13 @@ var (
 	// ErrFailed: anything else.
 	ErrFailed = errors.New("the keychain failed")
 )
+
+// unknownError is the type of ErrUnknown. Nothing is formatted at each start.
+type unknownError struct{}
+
+func (unknownError) Error() string { return "nobody knows if it was written: " + ErrTimeout.Error() }
+
+func (unknownError) Unwrap() error { return ErrTimeout }
 
 // Error is what every method of Keyring returns. Its text never holds the
 // item's value, and no character that could steer a terminal.
