@@ -149,6 +149,11 @@ func runClientSet(ctx context.Context, g *globals, opts clientSetOptions) error 
 	}
 	ws.say("Stored %s for %s, %s, in the %s store.", what, oauth.Clean(def.Name), ws.scopeText(scope), s.Kind())
 	ws.sayRedirect(def, redirect)
+	if recorded, err := ws.recordedStore(ws.projectID); ws.unbound != nil || err == nil && recorded == "" {
+		if s.Kind() != store.KindKeychain && ws.cfg.StoreFrom == "--store" {
+			ws.say("The first connect chooses the store: give it --store %s, too.", s.Kind())
+		}
+	}
 	ws.noteOtherClients(s, opts.Provider, id)
 	return nil
 }

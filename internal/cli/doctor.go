@@ -227,7 +227,7 @@ func (d *doctor) environment() {
 	}
 	for _, kv := range d.g.app.Environ() {
 		name, value, _ := strings.Cut(kv, "=")
-		if !strings.HasPrefix(name, "APIAUTH_") || value == "" {
+		if !strings.HasPrefix(name, "APIAUTH_") || value == "" || name == "APIAUTH_BIN" { // the sandbox sets that for its command
 			continue
 		}
 		base, isFile := strings.CutSuffix(name, "_FILE")

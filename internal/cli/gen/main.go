@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -116,8 +117,27 @@ func pages(cmd *cobra.Command, out *bytes.Buffer, files map[string][]byte) error
 	}, &b); err != nil {
 		return fmt.Errorf("%s: %w", cmd.CommandPath(), err)
 	}
-	files["man/"+name+".1"] = b.Bytes()
+	content := b.String()
+	if cmd.IsAdditionalHelpTopicCommand() {
+		content = without(content, ".SH SYNOPSIS", ".SH OPTIONS", ".SH OPTIONS INHERITED FROM PARENT COMMANDS")
+	}
+	files["man/"+name+".1"] = []byte(content)
 	return nil
+}
+
+// without leaves sections out: a topic is no command to call.
+func without(page string, sections ...string) string {
+	var b strings.Builder
+	drop := false
+	for line := range strings.Lines(page) {
+		if strings.HasPrefix(line, ".SH ") {
+			drop = slices.Contains(sections, strings.TrimSpace(line))
+		}
+		if !drop {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
 }
 
 // verbatim keeps the line breaks of indented lines: help texts indent what is
@@ -132,9 +152,10 @@ func verbatim(text string) string {
 			block = indented
 		}
 		if indented {
-			b.WriteString("  ")
+			b.WriteString("  " + line)
+		} else {
+			b.WriteString(strings.NewReplacer("<", `\<`, "_", `\_`, "*", `\*`).Replace(line)) // no tag, no emphasis
 		}
-		b.WriteString(line)
 	}
 	return b.String()
 }

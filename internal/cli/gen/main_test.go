@@ -76,6 +76,9 @@ func TestPages(t *testing.T) {
 			t.Errorf("%s has no NAME section", name)
 		}
 	}
+	if page := files["man/apiauth-environment.1"]; !bytes.Contains(page, []byte("APIAUTH_CLIENT_ID_<ID>")) || bytes.Contains(page, []byte(".SH OPTIONS")) {
+		t.Errorf("the page of the variables lacks a name, or has options:\n%s", page)
+	}
 	if _, ok := files["man/apiauth-login.1"]; ok {
 		t.Error("hidden commands must have no page")
 	}
