@@ -57,9 +57,10 @@ func writes() map[uint64]string {
 
 // tracing says what to do with a traced process.
 type tracing struct {
-	port    int // of the issuer: what is written to it counts as sent
-	stdout  *os.File
-	signals bool // only signals and the end are of interest, not system calls
+	port     int      // of the issuer: what is written to it counts as sent
+	stdout   *os.File // instead of taking down what is printed
+	noStdout bool     // descriptor 1 is closed
+	signals  bool     // only signals and the end are of interest, not system calls
 	// enter is called before each system call; true kills the process there,
 	// and the call is not carried out.
 	enter func(pid int, c call) (kill bool)
@@ -156,10 +157,14 @@ func (h *home) tracer(tr tracing, args []string) (x traced, err error) {
 	if tr.stdout != nil {
 		stdout = tr.stdout
 	}
+	fds := []uintptr{null.Fd(), stdout.Fd(), errW.Fd()}
+	if tr.noStdout {
+		fds[1] = ^uintptr(0)
+	}
 	pid, err := syscall.ForkExec(binaryPath(), append([]string{"apiauth"}, args...), &syscall.ProcAttr{
 		Dir: h.dir, Env: h.env(),
-		Files: []uintptr{null.Fd(), stdout.Fd(), errW.Fd()},
-		Sys:   &syscall.SysProcAttr{Ptrace: true},
+		Files: fds,
+		Sys:   &syscall.SysProcAttr{Ptrace: true, Setpgid: true},
 	})
 	_ = outW.Close()
 	_ = errW.Close()
@@ -220,7 +225,8 @@ func (h *home) follow(tr tracing, x *traced) (syscall.WaitStatus, error) {
 	toIssuer := map[uint64]bool{}      // descriptors
 	answer := false                    // an answer was written to the write-ahead file and not yet synced
 	for {
-		tid, err := syscall.Wait4(-1, &ws, unix.WALL|unix.WNOTHREAD, nil)
+		// Its process group, for this thread may have other children.
+		tid, err := syscall.Wait4(-pid, &ws, unix.WALL|unix.WNOTHREAD, nil)
 		if err == unix.EINTR { //nolint:errorlint // an errno as it comes
 			continue
 		}
