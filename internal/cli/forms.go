@@ -16,6 +16,7 @@ import (
 
 // terminal is where questions are put. It draws on stderr: stdout is for data.
 func (a *App) terminal() prompt.Terminal {
+	a.catch() // a signal must not leave the terminal in raw mode
 	return prompt.Terminal{
 		In:    a.Terminal,
 		Out:   a.Stderr,
@@ -103,9 +104,10 @@ func pickScopes(ctx context.Context, a *App, def *providers.Definition) ([]strin
 	if len(options) == 0 {
 		return slices.Clone(facts.Default), nil
 	}
-	description := "space selects, / filters, enter goes on"
+	description := "space picks, / filters, enter ends"
 	if len(facts.Required) > 0 {
-		description += "; always asked for: " + strings.Join(facts.Required, " ")
+		// First, because a narrow terminal cuts the end.
+		description = "always asked for: " + strings.Join(facts.Required, " ") + "; " + description
 	}
 	chosen, err := a.terminal().Pick(ctx, "What may "+oauth.Clean(def.Name)+" tokens do?", description, options)
 	return chosen, asked(err)

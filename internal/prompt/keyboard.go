@@ -32,9 +32,9 @@ type keyboard struct {
 	terminal bool
 }
 
-// openKeyboard switches the terminal in to raw mode, drops what was typed before,
-// and asks for bracketed paste on out. The end of ctx ends a read.
-func openKeyboard(ctx context.Context, in *os.File, out io.Writer) (*keyboard, error) {
+// openKeyboard switches the terminal in to raw mode and asks for bracketed paste
+// on out. fresh drops what was typed before. The end of ctx ends a read.
+func openKeyboard(ctx context.Context, in *os.File, out io.Writer, fresh bool) (*keyboard, error) {
 	if in == nil {
 		return nil, ErrEnded
 	}
@@ -47,7 +47,9 @@ func openKeyboard(ctx context.Context, in *os.File, out io.Writer) (*keyboard, e
 			return nil, fmt.Errorf("read from the terminal: %w", err)
 		}
 		keepOutput(fd)
-		dropInput(fd)
+		if fresh {
+			dropInput(fd)
+		}
 		plain := understandEscapes(out)
 		_, _ = io.WriteString(out, pasteOn)
 		kb.restore = func() {

@@ -40,11 +40,12 @@ func (t Terminal) Hidden(ctx context.Context, title, description string) (secret
 // ReadHidden reads one line without a question: nothing is shown but, on out, how
 // many characters have come. There is no limit of 4,095 bytes as for lines that
 // the terminal edits itself; Backspace and Ctrl-U work, and pastes as in Line.
-// Input that is no terminal may end without a line break.
+// Input that is no terminal may end without a line break. What was typed before
+// counts: the caller has said already what it waits for.
 //
 // Errors: ErrInterrupted, ErrEnded, ErrTooLong, the context's.
 func ReadHidden(ctx context.Context, in *os.File, out io.Writer) (string, error) {
-	kb, err := openKeyboard(ctx, in, out)
+	kb, err := openKeyboard(ctx, in, out, false)
 	if err != nil {
 		return "", err
 	}

@@ -73,7 +73,7 @@ type question interface {
 }
 
 func (t Terminal) ask(ctx context.Context, q question) (err error) {
-	kb, err := openKeyboard(ctx, t.In, t.Out)
+	kb, err := openKeyboard(ctx, t.In, t.Out, true)
 	if err != nil {
 		return err
 	}

@@ -125,15 +125,7 @@ func TestTypedAheadIsDropped(t *testing.T) {
 		return err
 	})
 	r.press("yyy\ry\n")
-	for { // until it has come through the terminal
-		_, err := unix.Poll([]unix.PollFd{{Fd: int32(slave.Fd()), Events: unix.POLLIN}}, -1)
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, unix.EINTR) {
-			t.Fatal(err)
-		}
-	}
+	comes(t, slave)
 	close(typed)
 	r.until("Trust them?")
 	r.press("\rrm -rf canary\r")
@@ -223,5 +215,31 @@ func TestSizeOfTheSystem(t *testing.T) {
 	}
 	if w, h := (Terminal{In: slave, Out: slave}).size(); w != 80 || h != 24 {
 		t.Errorf("%d by %d for an unknown size", w, h)
+	}
+}
+
+// What was typed before ReadHidden was called counts: its caller has asked.
+func TestReadHiddenTakesWhatWasTypedBefore(t *testing.T) {
+	master, slave := pseudo(t)
+	if _, err := io.WriteString(master, "hello\n"); err != nil {
+		t.Fatal(err)
+	}
+	comes(t, slave)
+	if got, err := ReadHidden(t.Context(), slave, io.Discard); got != "hello" || err != nil {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+}
+
+// comes waits until there is something to read.
+func comes(t *testing.T, f *os.File) {
+	t.Helper()
+	for {
+		_, err := unix.Poll([]unix.PollFd{{Fd: int32(f.Fd()), Events: unix.POLLIN}}, -1)
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, unix.EINTR) {
+			t.Fatal(err)
+		}
 	}
 }
