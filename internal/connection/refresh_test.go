@@ -82,6 +82,9 @@ type gatedStore struct {
 }
 
 func (s *gatedStore) Lock(ctx context.Context, key connection.Key, wait time.Duration) (connection.Guard, error) {
+	if wait == 0 {
+		return nil, &connection.LockedError{Key: key} // nobody gets it ahead of the others
+	}
 	s.waiting.Done()
 	select {
 	case <-s.opened:
@@ -463,13 +466,17 @@ func TestShortLivedTokens(t *testing.T) { // R-76
 	r := start(t, sandbox.Options{RotateRefresh: true, TokenTTL: 20 * time.Second}, store.KindFile)
 	r.connect("a")
 	for range 5 {
-		if n := r.requests(func() {
-			_, err := r.token("a", connection.Option{MinTTL: time.Minute})
-			r.must(err)
-		}); n > 1 {
-			t.Errorf("%d requests in one command", n)
+		r.clock.add(12 * time.Second) // more than half its life
+		for i, want := range []int{1, 0, 0} {
+			if n := r.requests(func() {
+				_, err := r.token("a", connection.Option{MinTTL: time.Minute})
+				r.must(err)
+			}); n != want {
+				t.Errorf("command %d: %d requests, want %d", i, n, want)
+			}
 		}
 	}
+	r.clock.add(12 * time.Second)
 	// Those who waited take what was just issued, though it is short.
 	src := r.process()
 	gate := &gatedStore{Store: src.Store, opened: make(chan struct{})}

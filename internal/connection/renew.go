@@ -53,7 +53,7 @@ func (s *Source) renew(ctx context.Context, key Key, before *Record, o Option) (
 }
 
 func (s *Source) remainingAtLeast(rec *Record, d time.Duration) bool {
-	return !rec.ExpiryKnown || s.remaining(rec) >= d
+	return !rec.ExpiryKnown || s.remaining(&rec.Header) >= d
 }
 
 func (r *renewal) run(ctx context.Context, before *Record) (Access, error) {
@@ -114,6 +114,10 @@ func (r *renewal) done(before, rec *Record, promoted bool) bool {
 
 // refresh sends the token request for rec and stores its answer.
 func (r *renewal) refresh(ctx context.Context, rec *Record) (Access, error) {
+	if w, ok := r.Issuer.(warmer); ok {
+		w.Warm(ctx, tokenEndpoint(rec)) // while the keychain is asked and the intent is written
+		defer w.Close()
+	}
 	grant, err := r.grant(ctx, rec)
 	if err != nil {
 		return Access{}, err
@@ -367,7 +371,7 @@ func sendSealed(ctx context.Context, s *Source, guard Guard, req oauth.TokenRequ
 func (r *renewal) request(rec *Record, grant Grant, clientSecret secret.Text) oauth.TokenRequest {
 	p := &rec.Pins
 	req := oauth.TokenRequest{
-		Endpoint:              p.TokenEndpoint,
+		Endpoint:              tokenEndpoint(rec),
 		Client:                client(&rec.Header, clientSecret),
 		Headers:               p.Token.Headers,
 		AllowInsecureLoopback: p.AllowInsecureLoopback,
@@ -376,14 +380,19 @@ func (r *renewal) request(rec *Record, grant Grant, clientSecret secret.Text) oa
 		req.Form = oauth.ClientCredentialsForm(JoinScopes(rec.ScopesAsked, p.Token.RequestScopeSeparator), p.Token.Params)
 		return req
 	}
-	if p.RefreshEndpoint != "" {
-		req.Endpoint = p.RefreshEndpoint
-	}
 	req.Form = oauth.RefreshForm(grant.Refresh)
 	for _, name := range slices.Sorted(maps.Keys(p.Token.Params)) {
 		req.Form = append(req.Form, oauth.Param{Name: name, Value: p.Token.Params[name]})
 	}
 	return req
+}
+
+// tokenEndpoint is where a connection is renewed.
+func tokenEndpoint(rec *Record) string {
+	if rec.Flow != FlowClientCredentials && rec.Pins.RefreshEndpoint != "" {
+		return rec.Pins.RefreshEndpoint
+	}
+	return rec.Pins.TokenEndpoint
 }
 
 // JoinScopes joins scopes as a provider wants them in a request; the default

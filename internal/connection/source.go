@@ -33,6 +33,14 @@ type issuer interface {
 	Revoke(ctx context.Context, r oauth.RevokeRequest) error
 }
 
+// warmer is an issuer that can do part of a token request ahead: load the
+// certificates, connect. It sends nothing that costs or tells anything.
+type warmer interface {
+	Prepare()
+	Warm(ctx context.Context, endpoint string)
+	Close()
+}
+
 // definitions is the catalogue, as a Source needs it; *providers.Catalogue is
 // the real one.
 type definitions interface {
@@ -82,6 +90,11 @@ type Option struct {
 // ErrClient or ErrRefused, *ChangedError, *LockedError, or the store's.
 func (s *Source) Token(ctx context.Context, name string, o Option) (Access, error) {
 	key := Key{Project: s.Project, Name: name}
+	if guard, seen := s.foresee(ctx, key, o); guard != nil {
+		defer guard.Unlock()
+		r := &renewal{Source: s, key: key, guard: guard, opt: o}
+		return r.run(ctx, seen)
+	}
 	rec, err := s.Store.Read(ctx, key)
 	switch {
 	case errors.Is(err, ErrNotStored):
@@ -111,6 +124,29 @@ func (s *Source) Token(ctx context.Context, name string, o Option) (Access, erro
 		}
 	}
 	return s.renew(ctx, key, rec, o)
+}
+
+// foresee looks at the clear header, and when the token has to be renewed and
+// nobody else is about to, it takes the lock at once and begins to load what the
+// request will need, while the keychain is read. It returns the lock and the
+// record as it was seen, without its body, or nil in all other cases. The header
+// is not to be trusted: it decides about the order of steps only, and whoever
+// holds the lock reads the record anew and in full.
+func (s *Source) foresee(ctx context.Context, key Key, o Option) (Guard, *Record) {
+	w, ok := s.Issuer.(warmer)
+	if !ok {
+		return nil, nil
+	}
+	h, err := s.Store.Header(key)
+	if err != nil || h.State != StateOK || !h.CanRenew() || s.lasting(h, o) {
+		return nil, nil
+	}
+	guard, err := s.Store.Lock(ctx, key, 0)
+	if err != nil {
+		return nil, nil
+	}
+	w.Prepare()
+	return guard, &Record{Header: *h}
 }
 
 // settled answers for records that no token request can help; done is false for
@@ -157,13 +193,18 @@ func margin(ttl time.Duration) time.Duration {
 
 // good reports whether the stored token may be handed out as it is.
 func (s *Source) good(rec *Record, o Option) bool {
-	if o.Refresh || rec.Body.Access.IsZero() {
+	return !rec.Body.Access.IsZero() && s.lasting(&rec.Header, o)
+}
+
+// lasting reports whether the token that a header is about lives long enough.
+func (s *Source) lasting(h *Header, o Option) bool {
+	if o.Refresh {
 		return false
 	}
-	if !rec.ExpiryKnown {
+	if !h.ExpiryKnown {
 		return true
 	}
-	return s.remaining(rec) > wanted(time.Duration(rec.TTL)*time.Second, o.MinTTL)
+	return s.remaining(h) > wanted(time.Duration(h.TTL)*time.Second, o.MinTTL)
 }
 
 // wanted is how much life a token must have left to be handed out. What a
@@ -183,18 +224,18 @@ func (s *Source) live(rec *Record) bool {
 	if rec.Body.Access.IsZero() {
 		return false
 	}
-	return !rec.ExpiryKnown || s.remaining(rec) > 0
+	return !rec.ExpiryKnown || s.remaining(&rec.Header) > 0
 }
 
 // remaining trusts the wall clock only as far as it agrees with the record: a
 // clock that stands before the moment when the token arrived says nothing
 // about its age, so the token then counts as ended.
-func (s *Source) remaining(rec *Record) time.Duration {
+func (s *Source) remaining(h *Header) time.Duration {
 	now := s.Now()
-	if now.Before(rec.ReceivedAt.Add(-backwardsClock)) {
+	if now.Before(h.ReceivedAt.Add(-backwardsClock)) {
 		return 0
 	}
-	return rec.ExpiresAt().Sub(now)
+	return h.ExpiresAt().Sub(now)
 }
 
 func (s *Source) access(rec *Record, refreshed bool) Access {
