@@ -102,10 +102,25 @@ func (d *doctor) fail(name string, err error, remedy string) {
 	if remedy == "" {
 		_, remedy = explain(err)
 	}
-	if remedy == "" {
-		remedy = "'apiauth paths' shows where everything lies"
+	if remedy == "" || strings.Contains(remedy, "'apiauth doctor'") {
+		remedy = withoutDoctor(err)
 	}
 	d.add(name, checkFail, remedy, "%v", err)
+}
+
+// withoutDoctor is the remedy where the usual one is to ask the doctor.
+func withoutDoctor(err error) string {
+	switch {
+	case errors.Is(err, keyring.ErrTimeout):
+		return "see whether the keychain waits for an answer on the screen, or start it anew; --store file does without it"
+	case errors.Is(err, keyring.ErrTooLarge), errors.Is(err, keyring.ErrFailed), errors.Is(err, keyring.ErrName):
+		return "start the keychain anew, or use another; --store file does without it"
+	case errors.Is(err, connection.ErrCorrupt):
+		return "'apiauth connect' with this name replaces a damaged connection"
+	case errors.Is(err, connection.ErrStoreWrite), errors.Is(err, connection.ErrStoreRead):
+		return "see that the folder is yours and can be written; 'apiauth paths' says where it is"
+	}
+	return "'apiauth paths' shows where everything lies; put back the damaged file from a backup, or move it away"
 }
 
 // shareable takes the home folder's name out of a text, and what could steer a
