@@ -61,10 +61,12 @@ type Timeouts struct {
 type HTTP struct {
 	o Options
 
-	mu        sync.Mutex
+	making    sync.Mutex      // held while certificates are loaded
 	transport *http.Transport // made by the first request
 	allRoots  bool            // transport trusts all of the system's certificates
-	warm      map[string]warming
+
+	mu   sync.Mutex
+	warm map[string]warming
 }
 
 // NewHTTP checks o and returns an HTTP. It reads no file and opens no
@@ -201,8 +203,8 @@ func (h *HTTP) roundTrip(ctx context.Context, c call, u *url.URL, allRoots bool)
 
 // get returns the transport, which is made on first use.
 func (h *HTTP) get(allRoots bool) (*http.Transport, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+	h.making.Lock()
+	defer h.making.Unlock()
 	if h.transport != nil && (h.allRoots || !allRoots) {
 		return h.transport, nil
 	}

@@ -19,6 +19,13 @@ type warming struct {
 	start  time.Time
 }
 
+// Prepare begins to load the certificates to trust and returns at once. They are
+// half of the work of a token request, and no issuer has to be known for it. A
+// failure is not reported: the request then meets it.
+func (h *HTTP) Prepare() {
+	go func() { _, _ = h.get(false) }()
+}
+
 // Warm begins to open a TLS connection for the next request to endpoint's host
 // and returns at once, so that certificates, name lookup and handshake overlap
 // with other work. It sends no request. A failure is not reported: the request

@@ -194,6 +194,27 @@ func (s *Store) sealingKey(ctx context.Context, key connection.Key) ([]byte, err
 	return k, nil
 }
 
+// prove remembers a key of the keychain that has opened a record.
+func (s *Store) prove(key connection.Key, k []byte) {
+	if s.meta.Kind == KindFile {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.proven == nil {
+		s.proven = map[connection.Key][]byte{}
+	}
+	s.proven[key] = k
+}
+
+// provenKey returns the key that has opened the last record of that name, or nil.
+// The connection may have been replaced since.
+func (s *Store) provenKey(key connection.Key) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.proven[key]
+}
+
 // ensureKey is sealingKey that makes the key when there is none, and proves by
 // reading it back that the keychain kept it. An existing key is never written
 // over.

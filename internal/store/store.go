@@ -100,6 +100,8 @@ type Store struct {
 
 	mu     sync.Mutex
 	master []byte // of a file store, once opened
+	// proven holds the keys of a keychain store that have opened a record.
+	proven map[connection.Key][]byte
 }
 
 var _ connection.Store = (*Store)(nil)
@@ -329,6 +331,9 @@ func (s *Store) read(ctx context.Context, key connection.Key) (*connection.Recor
 		return nil, sealed.box, err
 	}
 	rec, err := s.unseal(key, h, sealed, k)
+	if err == nil {
+		s.prove(key, k)
+	}
 	return rec, sealed.box, err
 }
 
