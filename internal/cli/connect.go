@@ -167,6 +167,8 @@ type attempt struct {
 	pins     providers.Pins
 	scopes   []string
 	flow     string
+
+	unanswered error // why the question about another account got no answer
 }
 
 // connectOne leads one connection from a name to a stored grant.
@@ -494,6 +496,7 @@ func (a *attempt) obtain(ctx context.Context) (*connection.Login, error) {
 				return true
 			}
 			ok, err := ws.ask(ctx, "Replace the connection's account?", false)
+			a.unanswered = err
 			return err == nil && ok
 		},
 	}
@@ -625,6 +628,8 @@ func (a *attempt) imported(ctx context.Context, login *connection.Login, value s
 // enrollError adds what a person can do where the issuer's code tells it.
 func (a *attempt) enrollError(err error) error {
 	switch code := oauth.ErrorCode(err); {
+	case a.unanswered != nil && errors.Is(err, connection.ErrAccountDeclined):
+		return fmt.Errorf("%w: %w", err, a.unanswered)
 	case errors.Is(err, connection.ErrClient):
 		return withHint(err, fmt.Sprintf("check the client's id and secret at %s, then run 'apiauth client set %s'", a.registerPage(), a.provider))
 	case code == "redirect_uri_mismatch":
