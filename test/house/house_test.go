@@ -319,8 +319,15 @@ func harmless(f file, d *ast.GenDecl, v *ast.ValueSpec) bool {
 		return false
 	}
 	for i, value := range v.Values {
+		if !strings.HasPrefix(strings.ToLower(v.Names[i].Name), "err") {
+			return false
+		}
+		declared, _ := v.Type.(*ast.Ident)
+		if empty, ok := value.(*ast.CompositeLit); ok && len(empty.Elts) == 0 && declared != nil && declared.Name == "error" {
+			continue
+		}
 		call, ok := value.(*ast.CallExpr)
-		if !ok || !strings.HasPrefix(strings.ToLower(v.Names[i].Name), "err") {
+		if !ok {
 			return false
 		}
 		fn, ok := call.Fun.(*ast.SelectorExpr)
@@ -388,6 +395,7 @@ func TestTheRulesCatchWhatTheyForbid(t *testing.T) {
 		{"variable", "internal/flow/a.go", `package flow; var table = map[string]int{}`, "variable table"},
 		{"lazy variable", "internal/flow/a.go", `package flow; var once sync.Once`, "variable once"},
 		{"error by another way", "internal/flow/a.go", `package flow; var errX = makeError()`, "variable errX"},
+		{"error with fields", "internal/flow/a.go", `package flow; var errX error = xError{1}`, "variable errX"},
 		{"version elsewhere", "internal/cli/a.go", `package cli; var version = "1"`, "variable version"},
 		{"package name", "internal/flow/a.go", `package utils`, "named utils"},
 		{"type name", "internal/flow/a.go", `package flow; type TokenManager struct{}`, "TokenManager"},
@@ -409,6 +417,7 @@ func TestTheRulesCatchWhatTheyForbid(t *testing.T) {
 	good := `package flow
 		import ("errors"; _ "` + module + `/internal/oauth")
 		var ErrX = errors.New("x")
+		var ErrY error = XError{}
 		var _ interface{ Error() string } = (*XError)(nil)
 		type XError struct{}`
 	f, err := parse(set, "internal/flow/a.go", []byte(good))
