@@ -161,10 +161,9 @@ func cut(s string, width int) string {
 	}
 	used := 0
 	for i, r := range s {
-		if w := cellsOf(r); used+w > width-1 {
+		used += cellsOf(r)
+		if used > width-1 {
 			return s[:i] + "…"
-		} else {
-			used += w
 		}
 	}
 	return s

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // maxRows is the most options that are shown at once.
@@ -208,7 +209,6 @@ func (p *picker) lines(width, height int) ([]line, int) {
 	least := min(want, 3)
 
 	var under []line
-	cursor := -1
 	switch {
 	case p.typing || len(p.filter) > 0:
 		text := cutFront("/ "+clean(string(p.filter)), width-1)
@@ -250,7 +250,7 @@ func (p *picker) lines(width, height int) ([]line, int) {
 			shown = append(shown, line{cut("    "+l.text, width), styleDim})
 		}
 	}
-	return shown, cursor
+	return shown, -1
 }
 
 func (p *picker) row(i, width int) line {
@@ -289,9 +289,9 @@ func (p *picker) status() string {
 
 // cutFront keeps the end of a text.
 func cutFront(s string, width int) string {
-	for cells(s) > width && s != "" {
-		r := []rune(s)
-		s = string(r[1:])
+	for cells(s) > width {
+		_, n := utf8.DecodeRuneInString(s)
+		s = s[n:]
 	}
 	return s
 }
