@@ -1,7 +1,9 @@
 package oauth
 
 import (
+	"bytes"
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"io"
 	"os"
@@ -81,12 +83,39 @@ func bundle() *x509.CertPool {
 			continue
 		}
 		pool := x509.NewCertPool()
-		if pool.AppendCertsFromPEM(pem) {
+		if addCertificates(pool, pem) || pool.AppendCertsFromPEM(pem) {
 			return pool
 		}
 		return nil
 	}
 	return nil
+}
+
+// addCertificates is AppendCertsFromPEM for the bundles of operating systems:
+// these hold plain blocks, for which the general reader of PEM takes three times
+// as long. A block that is not plain, or holds no certificate, is passed over. It
+// reports whether there was any certificate.
+func addCertificates(pool *x509.CertPool, pem []byte) (any bool) {
+	for {
+		_, rest, found := bytes.Cut(pem, []byte("-----BEGIN CERTIFICATE-----\n"))
+		if !found {
+			return any
+		}
+		body, rest, found := bytes.Cut(rest, []byte("-----END CERTIFICATE-----"))
+		if !found {
+			return any
+		}
+		pem = rest
+		der := make([]byte, base64.StdEncoding.DecodedLen(len(body)))
+		n, err := base64.StdEncoding.Decode(der, body) // skips line ends
+		if err != nil {
+			continue
+		}
+		if cert, err := x509.ParseCertificate(der[:n]); err == nil {
+			pool.AddCert(cert)
+			any = true
+		}
+	}
 }
 
 func readCapped(name string, limit int64) ([]byte, error) {
@@ -95,12 +124,17 @@ func readCapped(name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	if fi, err := f.Stat(); err != nil {
+	fi, err := f.Stat()
+	if err != nil {
 		return nil, err
-	} else if !fi.Mode().IsRegular() {
+	}
+	if !fi.Mode().IsRegular() {
 		return nil, errors.New("it is not a regular file")
 	}
-	return io.ReadAll(io.LimitReader(f, limit))
+	var b bytes.Buffer
+	b.Grow(int(min(fi.Size(), limit)) + bytes.MinRead)
+	_, err = b.ReadFrom(io.LimitReader(f, limit))
+	return b.Bytes(), err
 }
 
 // fileReason drops the path, which the message names already.
