@@ -85,6 +85,9 @@ func (s *gatedStore) Lock(ctx context.Context, key connection.Key, wait time.Dur
 	if wait == 0 {
 		return nil, &connection.LockedError{Key: key} // nobody gets it ahead of the others
 	}
+	if wait <= 0 {
+		return nil, &connection.LockedError{Key: key} // who only looks does not wait
+	}
 	s.waiting.Done()
 	select {
 	case <-s.opened:
@@ -584,5 +587,36 @@ func TestClientSecretGoesNowhereElse(t *testing.T) { // R-46
 		if got, err := connection.StoredSecret(t.Context(), r.store, projectID, &h); !errors.Is(err, connection.ErrClient) || !got.IsZero() {
 			t.Errorf("another %s: %v", name, err)
 		}
+	}
+}
+
+// TestBrokenAnswerWithARefreshToken: the token in an answer of no other use is
+// tried first, and the one before it is not forgotten.
+func TestBrokenAnswerWithARefreshToken(t *testing.T) {
+	for name, body := range map[string]string{
+		"a lie":    `{"token_type":"mac","access_token":"x","refresh_token":"no-such-token"}`,
+		"no text":  `{"token_type":"mac","refresh_token":{"a":1}}`,
+		"an error": `{"error":"x","refresh_token":"no-such-token"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			bothKinds(t, sandbox.Options{}, func(r *rig) {
+				r.connect("a")
+				r.clock.add(twoHours)
+				r.alive("a")
+				r.clock.add(twoHours)
+				src := r.process()
+				src.Issuer = &scripted{steps: []func(context.Context) (oauth.Answer, error){r.answers(200, body, "")}}
+				if _, err := src.Token(r.Context(), "a", connection.Option{}); err == nil {
+					r.Fatal("a token out of nothing")
+				}
+				for range 3 {
+					r.alive("a")
+					r.clock.add(twoHours)
+				}
+				if !r.read("a").Body.Spare.IsZero() {
+					r.Error("the token before it is kept for ever")
+				}
+			})
+		})
 	}
 }
