@@ -71,6 +71,15 @@ func TestParallelConnectsOpenOneBrowser(t *testing.T) {
 		all = append(all, p.start("connect", "peer", "--flow", "browser"))
 	}
 	address := browser.wait(1)
+	waiting := 0
+	for _, r := range all {
+		if strings.HasPrefix(r.waitLine("peer"), "Another login to peer is under way") {
+			waiting++
+		}
+	}
+	if waiting != logins-1 {
+		t.Errorf("%d of %d wait for the one", waiting, logins)
+	}
 	if err := h.Approve(t.Context(), address); err != nil {
 		t.Fatal(err)
 	}

@@ -110,17 +110,30 @@ func watchKeychain(t testing.TB, b *keyringtest.Bus) func() []string {
 	}
 	messages := make(chan *dbus.Message, 4096)
 	conn.Eavesdrop(messages)
+	marker, err := dbus.Connect(b.Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = marker.Close() })
 	return func() (seen []string) {
+		t.Helper()
+		// Messages come in their order: when the mark is here, all before it are.
+		marker.BusObject().Go("org.apiauth.Test.Mark", dbus.FlagNoReplyExpected, nil)
+		limit := time.NewTimer(patience)
+		defer limit.Stop()
 		for {
 			select {
 			case m := <-messages:
-				if to, _ := m.Headers[dbus.FieldDestination].Value().(string); m.Type != dbus.TypeMethodCall || to == "org.freedesktop.DBus" {
-					continue
-				}
 				member, _ := m.Headers[dbus.FieldMember].Value().(string)
-				seen = append(seen, member)
-			default:
-				return seen
+				to, _ := m.Headers[dbus.FieldDestination].Value().(string)
+				switch {
+				case member == "Mark":
+					return seen
+				case m.Type == dbus.TypeMethodCall && to != "org.freedesktop.DBus":
+					seen = append(seen, member)
+				}
+			case <-limit.C:
+				t.Fatal("the watch on the bus does not see what it sends itself")
 			}
 		}
 	}
