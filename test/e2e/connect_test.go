@@ -14,6 +14,7 @@ import (
 
 	"github.com/apiauth/apiauth/internal/keyring/keyringtest"
 	"github.com/apiauth/apiauth/internal/sandbox"
+	"github.com/apiauth/apiauth/test/peers"
 )
 
 // Nobody is sent to a browser for a grant that cannot be kept.
@@ -219,5 +220,60 @@ func TestBrokenStdout(t *testing.T) {
 	hits, _ := find(t, []string{token}, filepath.Join(p.home))
 	if len(hits) > 0 {
 		t.Errorf("the token was written into %v", hits)
+	}
+}
+
+// Somebody else who signs in takes nothing over without a yes, and what was
+// there stays alive.
+func TestReconnectAsSomebodyElse(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, sandbox.Options{RotateRefresh: true})
+	p := withFileStore(t)
+	p.addProvider(h.definition("peer"))
+	h.mustConnect(p, "peer")
+	token := p.must("token", "peer").token()
+
+	as := func(account string, more ...string) result {
+		t.Helper()
+		r := p.start(append([]string{"connect", "peer", "--flow", "browser", "--no-browser"}, more...)...)
+		must(t, h.Answer(t.Context(), r.authorizeURL(), sandbox.Choice{Account: account}))
+		return r.wait()
+	}
+	if r := as("bob"); r.code != 1 || !strings.Contains(r.err, "Bob") {
+		t.Error(r.redacted())
+	}
+	if got := p.must("token", "peer").token(); got != token {
+		t.Error("the grant was replaced without a yes")
+	}
+	if r := as("bob", "--yes"); r.code != 0 {
+		t.Error(r.redacted())
+	}
+	if r := p.must("api", "peer", "me"); !strings.Contains(r.out, "bob") {
+		t.Error(r.redacted())
+	}
+	p.must("token", "peer", "--refresh")
+	p.holdsNone(h.tap.secrets()...)
+}
+
+// Denied in the browser: our page says so, and so does the command.
+func TestDeniedInTheBrowser(t *testing.T) {
+	t.Parallel()
+	is := peers.Issuer(t, peers.IssuerOptions{})
+	chromium := peers.Browser(t, peers.BrowserOptions{Deny: true})
+	p := withFileStore(t)
+	// Not $BROWSER but the system's opener.
+	p.vars["PATH"] = chromium.Dir + ":" + os.Getenv("PATH")
+	p.addProvider(definition("peer", is, is.URL+"/token", is.Public, "client_id: "+is.Public.ID+"\n"))
+	r := p.run("connect", "peer", "--flow", "browser")
+	if r.code != 1 || !strings.Contains(r.err, "was not granted") {
+		t.Error(r.redacted())
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if page, err := chromium.Wait(ctx); err != nil || !strings.Contains(page.Text, "Access was not granted") {
+		t.Errorf("the page says %q (%v)", page.Text, err)
+	}
+	if left := p.grants(); len(left) > 0 {
+		t.Errorf("files are left: %v", left)
 	}
 }

@@ -261,3 +261,48 @@ func TestPasteFlow(t *testing.T) {
 	p.must("token", "local")
 	p.holdsNone(h.tap.secrets()...)
 }
+
+// The passphrase of a file store is asked for at the terminal, twice when it is
+// chosen, and never shown.
+func TestPassphraseAtTheTerminal(t *testing.T) {
+	t.Parallel()
+	const passphrase = "a long walk by the sea"
+	h := newHouse(t, sandbox.Options{})
+	p := newPerson(t, nil)
+	browser := p.recordBrowser()
+	p.addProvider(h.definition("local"))
+
+	term := p.atTerminal(80, 24, "--store", "file", "connect", "local", "--flow", "browser", "--scope", "profile")
+	term.WaitFor("assphrase")
+	term.Paste(passphrase)
+	term.Send("Enter")
+	term.WaitFor("once more")
+	term.Paste(passphrase)
+	term.Send("Enter")
+	must(t, h.Approve(t.Context(), browser.wait(1)))
+	if history := p.ends(term, 0); strings.Contains(history, passphrase) {
+		t.Error("the passphrase is on the screen")
+	}
+
+	term = p.atTerminal(80, 24, "token", "local")
+	term.WaitFor("assphrase")
+	term.Paste(passphrase)
+	term.Send("Enter")
+	if history := p.ends(term, 0); !strings.Contains(strings.ReplaceAll(history, "\n", ""), h.tap.lastAccess()) || strings.Contains(history, passphrase) {
+		t.Error("no token, or the passphrase, is on the screen")
+	}
+
+	term = p.atTerminal(80, 24, "token", "local")
+	term.WaitFor("assphrase")
+	term.Paste("another")
+	term.Send("Enter")
+	p.ends(term, 5)
+
+	if got := p.as("APIAUTH_STORE_PASSPHRASE", passphrase).must("token", "local").token(); got != h.tap.lastAccess() {
+		t.Error("another token under the passphrase of the environment")
+	}
+	if r := p.run("token", "local"); r.code != 5 || r.out != "" {
+		t.Errorf("without a terminal: %s", r.redacted())
+	}
+	p.holdsNone(append(h.tap.secrets(), passphrase)...)
+}
