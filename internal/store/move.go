@@ -18,7 +18,8 @@ import (
 // and proves each copy by reading it back. The caller then records the new
 // store for the project, which is the moment when the move counts, and calls
 // finish, which removes the originals. Until finish or abort has run, the
-// originals stay locked, so that nobody refreshes behind the move's back.
+// originals stay locked, so that nobody refreshes behind the move's back. abort
+// removes the copies again.
 // Project scope: client registrations of the user stay where they are, and are
 // copied.
 //
@@ -75,6 +76,7 @@ func Move(ctx context.Context, from, to *Store, project string, each func(name s
 	}
 	finish = func(ctx context.Context) error {
 		defer unlock()
+		copied = nil // they count now
 		var failed []error
 		for _, g := range guards {
 			failed = append(failed, g.Delete(ctx))
