@@ -43,6 +43,7 @@ type issuer struct {
 	requests map[string]int // refresh requests by refresh token
 	hold     *hold
 	faults   map[string]fault // by refresh token
+	lose     map[string]int   // answers to lose after the commit, by refresh token
 }
 
 // hold stops the next refresh.
@@ -74,7 +75,7 @@ func newIssuer(t testing.TB, o sandbox.Options) *issuer {
 	is := &issuer{
 		Server: s, t: t,
 		upstream: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience},
-		requests: map[string]int{}, faults: map[string]fault{},
+		requests: map[string]int{}, faults: map[string]fault{}, lose: map[string]int{},
 	}
 	is.up("127.0.0.1:0")
 	t.Cleanup(is.down)
@@ -145,12 +146,17 @@ func (is *issuer) serve(w http.ResponseWriter, r *http.Request) {
 		h *hold
 		f fault
 		n int
+
+		lost bool
 	)
 	if token != "" {
 		is.mu.Lock()
 		is.requests[token]++
 		n, f = is.requests[token], is.faults[token]
 		h, is.hold = is.hold, nil
+		if lost = is.lose[token] > 0; lost {
+			is.lose[token]--
+		}
 		is.mu.Unlock()
 	}
 	if f != nil {
@@ -166,6 +172,9 @@ func (is *issuer) serve(w http.ResponseWriter, r *http.Request) {
 	status, header, answer := is.carryOut(r.Header, body)
 	if h != nil && !h.before {
 		is.wait(h)
+	}
+	if lost {
+		panic(http.ErrAbortHandler)
 	}
 	for name, values := range header {
 		w.Header()[name] = values
@@ -225,6 +234,13 @@ func (is *issuer) setFault(token string, f fault) {
 		return
 	}
 	is.faults[token] = f
+}
+
+// loseAnswers drops the next n answers to a refresh token, after the commit.
+func (is *issuer) loseAnswers(token string, n int) {
+	is.mu.Lock()
+	defer is.mu.Unlock()
+	is.lose[token] = n
 }
 
 // asked is how often a refresh token was sent.

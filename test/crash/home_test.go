@@ -140,6 +140,13 @@ func (h *home) connect(args ...string) {
 	}
 }
 
+// as is the same home for another test, such as a part of this one.
+func (h *home) as(t testing.TB) *home {
+	other := *h
+	other.t = t
+	return &other
+}
+
 func (h *home) key(name string) connection.Key {
 	return connection.Key{Project: project.Personal, Name: name}
 }
