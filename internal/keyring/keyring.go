@@ -85,7 +85,7 @@ func New(o Options) *Keyring {
 		o.GOOS = runtime.GOOS
 	}
 	if o.Backend == nil {
-		o.Backend = osKeychain{env: o.Env}
+		o.Backend = newOSKeychain(o.Env)
 	}
 	if o.Deadline <= 0 {
 		o.Deadline = 4 * time.Second

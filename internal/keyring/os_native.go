@@ -7,7 +7,9 @@ import gokeyring "github.com/zalando/go-keyring"
 // osKeychain is the keychain of macOS or Windows, or none. On macOS the
 // library runs /usr/bin/security by that path, on Windows it loads advapi32
 // from the system's directory: nothing is looked up in PATH.
-type osKeychain struct{ env func(string) string }
+type osKeychain struct{}
+
+func newOSKeychain(func(string) string) osKeychain { return osKeychain{} }
 
 func (osKeychain) Get(service, account string) (string, error) {
 	return gokeyring.Get(service, account)

@@ -11,9 +11,21 @@ import (
 )
 
 // osKeychain is the Secret Service on the session bus.
-type osKeychain struct{ env func(string) string }
+type osKeychain struct {
+	env    func(string) string
+	direct *direct
+}
+
+func newOSKeychain(env func(string) string) osKeychain {
+	return osKeychain{env: env, direct: new(direct)}
+}
 
 func (o osKeychain) Get(service, account string) (value string, err error) {
+	if address, err := sessionBus(o.env, statFile); err == nil {
+		if value, ok := o.direct.get(address, service, account); ok {
+			return value, nil
+		}
+	}
 	err = o.watch(func() error {
 		value, err = gokeyring.Get(service, account)
 		return err
