@@ -609,6 +609,10 @@ func (a *attempt) imported(ctx context.Context, login *connection.Login, value s
 	if a.pins.TokenEndpoint == "" {
 		return failf(exitUsage, "", "%s has no token endpoint, and its API did not accept the token", oauth.Clean(a.def.Name))
 	}
+	if a.client.ID == "" {
+		a.ws.warn("the API of %s does not accept it as an access token, so it is taken for a refresh token", oauth.Clean(a.def.Name))
+		return a.noClient()
+	}
 	endpoint := a.pins.TokenEndpoint
 	if a.pins.RefreshEndpoint != "" {
 		endpoint = a.pins.RefreshEndpoint

@@ -59,6 +59,9 @@ func runExec(ctx context.Context, g *globals, opts execOptions) error {
 	if err != nil {
 		return err
 	}
+	if err := ws.narrowed(); err != nil {
+		return err
+	}
 	vars, err := ws.variables(ctx, opts.Connections, connection.Option{MinTTL: opts.MinTTL})
 	if err != nil {
 		return err
@@ -67,4 +70,28 @@ func runExec(ctx context.Context, g *globals, opts execOptions) error {
 		return err // a signal came while a token was refreshed
 	}
 	return g.app.Exec(opts.Command, inject.ChildEnv(g.app.Environ(), vars))
+}
+
+// narrowed refuses what the manifest asks for and this version cannot do. A
+// manifest may only narrow what a command gets, so ignoring it would give more.
+func (ws *workspace) narrowed() error {
+	if ws.manifest == nil {
+		return nil
+	}
+	e := ws.manifest.Exec
+	for _, asked := range []struct {
+		key string
+		set bool
+	}{
+		{"placeholder", e.Placeholder},
+		{"allow", len(e.Allow) > 0},
+		{"egress: strict", e.Egress == "strict"},
+		{"scan", len(e.Scan) > 0},
+	} {
+		if asked.set {
+			return failf(exitRefused, "take it out of the manifest if the command may have the real tokens without it",
+				"%s asks for exec.%s, which this version cannot do", ws.manifest.File, asked.key)
+		}
+	}
+	return nil
 }

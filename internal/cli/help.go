@@ -72,6 +72,35 @@ shell does.
 `
 }
 
+// newHelpCmd shows the help of a command or a topic. A word that is neither is an
+// error, not the front page.
+func newHelpCmd(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Help about any command",
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			var names []cobra.Completion
+			for _, c := range root.Commands() {
+				if !c.Hidden {
+					names = append(names, cobra.CompletionWithDesc(c.Name(), c.Short))
+				}
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(_ *cobra.Command, words []string) error {
+			cmd, rest, err := root.Find(words)
+			if err != nil || len(rest) > 0 {
+				if cmd == nil {
+					cmd = root
+				}
+				return unknownCommand(cmd, append(rest, words...)[0])
+			}
+			cmd.InitDefaultHelpFlag()
+			return cmd.Help()
+		},
+	}
+}
+
 // habits are words that people type because other programs have them. Some run
 // the command that is meant, the others say what it is called here. They are two
 // commands of many names: each command costs every start a little.

@@ -193,6 +193,11 @@ func showProjects(g *globals) error {
 	if err != nil {
 		return err
 	}
+	if here, err := g.workspace(); err == nil && here.unbound == nil {
+		for i := range infos {
+			infos[i].Current = infos[i].ID == here.projectID
+		}
+	}
 	if g.cfg.JSON {
 		return printJSON(g.app.Stdout, infos)
 	}

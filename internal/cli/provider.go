@@ -389,6 +389,7 @@ func providerPage(d *providers.Definition) string {
 	p.line("token", d.TokenEndpoint)
 	p.line("refresh", d.RefreshEndpoint)
 	p.line("device", d.DeviceAuthorizationEndpoint)
+	p.line("", d.DeviceNote)
 	p.line("userinfo", d.UserinfoEndpoint)
 	if d.AuthorizationEndpoint != "" {
 		p.line("PKCE", cmp.Or(d.PKCE, providers.PKCES256))

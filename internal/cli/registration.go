@@ -110,8 +110,8 @@ func (a *attempt) findClient(ctx context.Context, s *store.Store) (err error) {
 	if a.opts.ClientID != "" && !same {
 		c.keep = true
 	}
-	if c.ID != "" {
-		return nil
+	if c.ID != "" || a.opts.ImportStdin {
+		return nil // a personal access token needs no client; a refresh token says so later
 	}
 	if a.ws.person() {
 		return a.registerWithPerson(ctx)

@@ -61,6 +61,7 @@ to whatever needs it: a script, a build, a CI job, a front end in development.
 	root.SetVersionTemplate("apiauth {{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.SetHelpCommandGroupID(groupOther)
+	root.SetHelpCommand(newHelpCmd(root))
 
 	f := root.PersistentFlags()
 	f.StringVarP(&g.chdir, "chdir", "C", "", "act as if started in `DIR`")

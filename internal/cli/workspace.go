@@ -125,9 +125,13 @@ func (ws *workspace) keyring() *keyring.Keyring {
 }
 
 func (ws *workspace) storeOptions() store.Options {
+	var keychain store.Keychain = ws.keyring()
+	if t := ws.debug(); t != nil {
+		keychain = tracedKeychain{keychain, t}
+	}
 	return store.Options{
 		Dir:        ws.storesDir(),
-		Keychain:   ws.keyring(),
+		Keychain:   keychain,
 		IsNotFound: func(err error) bool { return errors.Is(err, keyring.ErrNotFound) },
 		Key:        func() (secret.Text, error) { return ws.secretVariable("APIAUTH_STORE_KEY") },
 		Passphrase: ws.passphrase,
@@ -223,12 +227,31 @@ func (ws *workspace) storeOrNew(ctx context.Context) (*store.Store, error) {
 	if !errors.Is(err, errNoStore) {
 		return s, err
 	}
+	if err := ws.probeKeychain(ctx); err != nil {
+		return nil, err
+	}
 	s, err = store.Create(ctx, ws.storeOptions(), ws.kind())
 	if err != nil {
 		return nil, err
 	}
 	ws.opened = s
 	return s, nil
+}
+
+// probeKeychain asks the keychain for an item that is not there, before the
+// first keychain store is made: a machine without one is left as it was.
+func (ws *workspace) probeKeychain(ctx context.Context) error {
+	if ws.kind() != store.KindKeychain {
+		return nil
+	}
+	if _, err := store.Find(ws.storesDir(), store.KindKeychain); !errors.Is(err, connection.ErrNotStored) {
+		return err
+	}
+	_, err := ws.keyring().Get(ctx, "apiauth", "probe")
+	if errors.Is(err, keyring.ErrNotFound) {
+		return nil
+	}
+	return err
 }
 
 // source hands out tokens of the project's connections.
@@ -263,6 +286,7 @@ func (ws *workspace) source(s *store.Store) (*connection.Source, error) {
 		}
 		return connection.StoredSecret(ctx, s, id, h)
 	}
+	ws.traced(src, client)
 	return src, nil
 }
 

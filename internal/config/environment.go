@@ -36,8 +36,6 @@ func Environment() []Setting {
 		{Name: "APIAUTH_CLIENT_ID_<ID>", Use: "Client id for a provider."},
 		{Name: "APIAUTH_CLIENT_SECRET_<ID>", Use: "Client secret for a provider; also APIAUTH_CLIENT_SECRET_<ID>_FILE."},
 		{Name: "APIAUTH_CLIENT_ISSUER_<ID>", Use: "Issuer that the client secret is for, where <ID> is not in the catalogue."},
-		{Name: "APIAUTH_BUNDLE", Use: "Sealed connections for CI, made by 'apiauth bundle create'."},
-		{Name: "APIAUTH_BUNDLE_KEY", Use: "Key of APIAUTH_BUNDLE."},
 		{Name: "CI", Use: "Set to true: no browser is opened."},
 		{Name: "NO_COLOR", Use: "Set to anything: no colours."},
 		{Name: "BROWSER", Use: "Browsers to try, separated by colons; %s is the URL."},

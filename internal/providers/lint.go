@@ -29,7 +29,7 @@ func Lint(p *Provider) []Finding {
 	interactive := slices.Contains(p.Flows, FlowBrowser) || slices.Contains(p.Flows, FlowDevice)
 	keyOnly := slices.Equal(p.Flows, []string{FlowKey})
 
-	missing("description", p.Description, "one sentence on what the provider is")
+	missing("description", p.Description, "a sentence about the provider")
 	missing("env", p.Env, "the variable that carries the token")
 	missing("placeholder", p.Placeholder, "the shape of its tokens")
 	missing("api.base_url", p.API.BaseURL, "the address that paths are relative to")
