@@ -107,6 +107,45 @@ func TestAnswersLost(t *testing.T) {
 	}
 }
 
+// the refresh was carried out and replaced the refresh token, and
+// the answer is of no use but for the new one. A strict issuer takes no other
+// from now on: it must not be thrown away with the rest.
+func TestSpoiltAnswers(t *testing.T) {
+	t.Parallel()
+	is := newIssuer(t, strict())
+	h := withFile(t, is)
+	for name, spoil := range map[string]func(map[string]any){
+		"no access token":           func(a map[string]any) { delete(a, "access_token") },
+		"access token is null":      func(a map[string]any) { a["access_token"] = nil },
+		"access token is a number":  func(a map[string]any) { a["access_token"] = 7 },
+		"access token with escapes": func(a map[string]any) { a["access_token"] = "\x1b[2J\r\n" },
+		"another type":              func(a map[string]any) { a["token_type"] = "mac" },
+		"type is a list":            func(a map[string]any) { a["token_type"] = []any{"Bearer"} },
+		"lives for ever":            func(a map[string]any) { a["expires_in"] = 1e300 },
+		"ended before it began":     func(a map[string]any) { a["expires_in"] = -3600 },
+		"lives until soon":          func(a map[string]any) { a["expires_in"] = "soon" },
+		"lives an object":           func(a map[string]any) { a["expires_in"] = map[string]any{} },
+		"scope is a number":         func(a map[string]any) { a["scope"] = 7 },
+		"scope with escapes":        func(a map[string]any) { a["scope"] = "items.read \x1b[2J" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := h.as(t)
+			conn, token := h.expired()
+			is.spoilAnswers(token, spoil)
+			r := h.run("token", conn)
+			t.Logf("exit code %d: %s", r.code, r.flat())
+			if r.code != 3 && (r.code != 0 || !is.Active(r.token())) || is.asked(token) != 1 {
+				t.Errorf("%d requests: %s", is.asked(token), r.redacted())
+			}
+			harmless(t, r.out+r.err)
+			h.mustLive(conn)
+		})
+	}
+	if st := is.Stats(); st.Reuse != 0 {
+		t.Errorf("%d reuses", st.Reuse)
+	}
+}
+
 // The issuer is not there at all, and then it is.
 func TestIssuerGone(t *testing.T) {
 	t.Parallel()

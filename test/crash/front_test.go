@@ -44,6 +44,7 @@ type issuer struct {
 	hold     *hold
 	faults   map[string]fault // by refresh token
 	lose     map[string]int   // answers to lose after the commit, by refresh token
+	spoil    map[string]func(answer map[string]any)
 }
 
 // hold stops the next refresh.
@@ -76,6 +77,7 @@ func newIssuer(t testing.TB, o sandbox.Options) *issuer {
 		Server: s, t: t,
 		upstream: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience},
 		requests: map[string]int{}, faults: map[string]fault{}, lose: map[string]int{},
+		spoil: map[string]func(map[string]any){},
 	}
 	is.up("127.0.0.1:0")
 	t.Cleanup(is.down)
@@ -147,12 +149,13 @@ func (is *issuer) serve(w http.ResponseWriter, r *http.Request) {
 		f fault
 		n int
 
-		lost bool
+		lost  bool
+		spoil func(map[string]any)
 	)
 	if token != "" {
 		is.mu.Lock()
 		is.requests[token]++
-		n, f = is.requests[token], is.faults[token]
+		n, f, spoil = is.requests[token], is.faults[token], is.spoil[token]
 		h, is.hold = is.hold, nil
 		if lost = is.lose[token] > 0; lost {
 			is.lose[token]--
@@ -175,6 +178,15 @@ func (is *issuer) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	if lost {
 		panic(http.ErrAbortHandler)
+	}
+	if spoil != nil && status == http.StatusOK {
+		var doc map[string]any
+		if err := json.Unmarshal(answer, &doc); err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		spoil(doc)
+		answer, _ = json.Marshal(doc) // of what came out of JSON
+		header.Del("Content-Length")
 	}
 	for name, values := range header {
 		w.Header()[name] = values
@@ -241,6 +253,13 @@ func (is *issuer) loseAnswers(token string, n int) {
 	is.mu.Lock()
 	defer is.mu.Unlock()
 	is.lose[token] = n
+}
+
+// spoilAnswers changes what a refresh that was carried out is answered with.
+func (is *issuer) spoilAnswers(token string, f func(answer map[string]any)) {
+	is.mu.Lock()
+	defer is.mu.Unlock()
+	is.spoil[token] = f
 }
 
 // asked is how often a refresh token was sent.

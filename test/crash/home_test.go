@@ -37,7 +37,7 @@ type home struct {
 	vars     map[string]string
 	store    *store.Store
 	template connection.Record
-	made     int
+	made     *int // connections so far
 }
 
 // withFile is a home with a file store under a raw key.
@@ -75,7 +75,7 @@ func withKeychain(t *testing.T, is *issuer) *home {
 
 func newHome(t testing.TB, is *issuer, bus *keyringtest.Bus, state string) *home {
 	t.Helper()
-	h := &home{t: t, is: is, dir: t.TempDir(), vars: map[string]string{
+	h := &home{t: t, is: is, dir: t.TempDir(), made: new(int), vars: map[string]string{
 		"PATH": os.Getenv("PATH"), "LANG": "C.UTF-8",
 	}}
 	if bus != nil {
@@ -156,8 +156,8 @@ func (h *home) key(name string) connection.Key {
 func (h *home) expired() (name, refresh string) {
 	h.t.Helper()
 	access, token := h.is.grant()
-	h.made++
-	name = fmt.Sprintf("c%04d", h.made)
+	*h.made++
+	name = fmt.Sprintf("c%04d", *h.made)
 	rec := h.template
 	rec.Generation, rec.GrantGeneration = 0, 1
 	rec.Name = name
