@@ -90,6 +90,9 @@ type Option struct {
 // ErrClient or ErrRefused, *ChangedError, *LockedError, or the store's.
 func (s *Source) Token(ctx context.Context, name string, o Option) (Access, error) {
 	key := Key{Project: s.Project, Name: name}
+	if a, ok := s.Store.(interface{ Ahead(context.Context, Key) }); ok {
+		a.Ahead(ctx, key)
+	}
 	if guard, seen := s.foresee(ctx, key, o); guard != nil {
 		defer guard.Unlock()
 		r := &renewal{Source: s, key: key, guard: guard, opt: o}

@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -180,6 +182,18 @@ func (s *Store) sealingKey(ctx context.Context, key connection.Key) ([]byte, err
 		}
 		return s.subkey("connection", key.Project, key.Name), nil
 	}
+	s.mu.Lock()
+	ahead := s.ahead[key]
+	delete(s.ahead, key)
+	s.mu.Unlock()
+	if ahead != nil {
+		read := <-ahead
+		return read.key, read.err
+	}
+	return s.keyFromKeychain(ctx, key)
+}
+
+func (s *Store) keyFromKeychain(ctx context.Context, key connection.Key) ([]byte, error) {
 	t, err := s.opt.Keychain.Get(ctx, s.service(), keyItem(key))
 	if err != nil {
 		if s.notFound(err) {
@@ -192,6 +206,38 @@ func (s *Store) sealingKey(ctx context.Context, key connection.Key) ([]byte, err
 		return nil, fmt.Errorf("%w: the keychain item of %q is damaged", connection.ErrStoreKey, key.Name)
 	}
 	return k, nil
+}
+
+// keyRead is a key that was read ahead, or why it was not.
+type keyRead struct {
+	key []byte
+	err error
+}
+
+// Ahead begins to read the key of a connection that is stored, for the next
+// method that needs it: the keychain is at work while the record is taken apart.
+func (s *Store) Ahead(ctx context.Context, key connection.Key) {
+	dir, err := s.projectDir(key)
+	if err != nil || s.meta.Kind != KindKeychain {
+		return
+	}
+	if _, err := os.Lstat(filepath.Join(dir, key.Name+recordSuffix)); err != nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ahead[key] != nil {
+		return
+	}
+	if s.ahead == nil {
+		s.ahead = map[connection.Key]chan keyRead{}
+	}
+	read := make(chan keyRead, 1)
+	s.ahead[key] = read
+	go func() {
+		k, err := s.keyFromKeychain(ctx, key)
+		read <- keyRead{k, err}
+	}()
 }
 
 // prove remembers a key of the keychain that has opened a record.

@@ -102,6 +102,7 @@ type Store struct {
 	master []byte // of a file store, once opened
 	// proven holds the keys of a keychain store that have opened a record.
 	proven map[connection.Key][]byte
+	ahead  map[connection.Key]chan keyRead // keys that are being read
 }
 
 var _ connection.Store = (*Store)(nil)
