@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"path/filepath"
 
 	"github.com/apiauth/apiauth/internal/project"
@@ -8,36 +9,75 @@ import (
 )
 
 // bind gives an unbound folder a new project, for a person who connects in it.
-// undo takes that back when nothing came of the login.
+// undo takes that back when nothing came of the login, and of no other one that
+// found the folder bound.
 func (ws *workspace) bind() (undo func(), err error) {
 	if ws.unbound == nil {
 		return func() {}, nil
 	}
-	label := ws.manifest.Project
-	if label == "" {
-		label = filepath.Base(ws.manifest.Dir())
-	}
-	id, err := ws.registry.Bind(ws.manifest.Dir(), label)
+	id, err := ws.registry.Bind(ws.manifest.Dir(), ws.newLabel())
 	if err != nil {
 		return nil, err
 	}
 	reason := ws.unbound
 	ws.projectID, ws.unbound = id, nil
 	return func() {
-		if err := ws.registry.Remove(id); err != nil {
-			ws.warn("%v", err)
+		if !ws.holdsGrants(id) {
+			if err := ws.registry.Remove(id); err != nil {
+				ws.warn("%v", err)
+			}
 		}
 		ws.projectID, ws.unbound, ws.opened = "", reason, nil
 	}, nil
 }
 
+// newLabel is what a project is called that begins here.
+func (ws *workspace) newLabel() string {
+	if ws.manifest.Project != "" {
+		return ws.manifest.Project
+	}
+	return filepath.Base(ws.manifest.Dir())
+}
+
+// holdsGrants reports whether a project has connections, or cannot be proved to
+// have none.
+func (ws *workspace) holdsGrants(id string) bool {
+	recorded, err := ws.recordedStore(id)
+	if err != nil || recorded == "" {
+		return err != nil
+	}
+	s, err := store.Open(ws.storeOptions(), recorded)
+	if err != nil {
+		return true
+	}
+	names, err := s.Names(id)
+	return err != nil || len(names) > 0
+}
+
 // recordStore remembers which store a project was given at its first connect.
 func (ws *workspace) recordStore(s *store.Store) error {
+	if err := ws.keepBinding(s); err != nil {
+		return err
+	}
 	recorded, err := ws.recordedStore(ws.projectID)
 	if err != nil || recorded == s.ID() {
 		return err
 	}
 	return ws.registry.SetStore(ws.projectID, s.ID())
+}
+
+// keepBinding puts back the project that this login found or made, when another
+// one that was broken off has taken it away.
+func (ws *workspace) keepBinding(s *store.Store) error {
+	if ws.manifest == nil {
+		return nil // the personal project is always there
+	}
+	_, err := ws.registry.Get(ws.projectID)
+	var gone *project.UnknownProjectError
+	if !errors.As(err, &gone) {
+		return err
+	}
+	return ws.registry.Restore(ws.manifest.Dir(), ws.newLabel(), ws.projectID, s.ID())
 }
 
 // addToManifest writes a new connection into the project's manifest, so that

@@ -251,6 +251,9 @@ func connectOne(ctx context.Context, ws *workspace, opts connectOptions, name st
 	if err != nil {
 		return nil, a.enrollError(err)
 	}
+	if err := ws.keepBinding(s); err != nil {
+		return nil, err
+	}
 	// Only now has the issuer accepted the client: a mistyped secret must not
 	// replace one that works.
 	if err := a.client.save(ctx, ws, s, a); err != nil {

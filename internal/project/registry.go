@@ -281,6 +281,30 @@ func (r *Registry) Bind(dir, label string) (id string, err error) {
 	return id, err
 }
 
+// Restore puts back a project that was removed while somebody connected in it,
+// with its id, its store and dir as its folder. It changes nothing when the
+// project is there.
+func (r *Registry) Restore(dir, label, id, store string) error {
+	if !validProjectID(id) || id == Personal {
+		return &UnknownProjectError{id}
+	}
+	if err := CheckLabel(label); err != nil {
+		return fmt.Errorf("the project's label %w", err)
+	}
+	path, identity, err := identify(dir)
+	if err != nil {
+		return err
+	}
+	return r.update(func(l *list) error {
+		if l.find(id) != nil {
+			return errNoChange
+		}
+		l.release(path, identity)
+		l.Projects = append(l.Projects, Binding{ID: id, Label: label, Folders: []Folder{{path, identity}}, Store: store})
+		return nil
+	})
+}
+
 // Link binds the folder to the existing project id and takes it from any other.
 // The error is an *UnknownProjectError when there is no such project.
 func (r *Registry) Link(dir, id string) error {

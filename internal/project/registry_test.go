@@ -496,3 +496,45 @@ func FuzzList(f *testing.F) {
 		}
 	})
 }
+
+func TestRestore(t *testing.T) {
+	root := folders(t, "state", "site", "other")
+	r := Open(filepath.Join(root, "state"))
+	site := filepath.Join(root, "site")
+	id, err := r.Bind(site, "site")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Restore(filepath.Join(root, "other"), "other", id, "0123456789abcdef"); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := r.Get(id); err != nil || p.Label != "site" || p.Store != "" || len(p.Folders) != 1 {
+		t.Errorf("a project that was there was changed: %+v, %v", p, err)
+	}
+	if err := r.Remove(id); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Restore(site, "site", id, "0123456789abcdef"); err != nil {
+		t.Fatal(err)
+	}
+	wantBound(t, r, site, id)
+	if p, err := r.Get(id); err != nil || p.Store != "0123456789abcdef" {
+		t.Errorf("Get = %+v, %v", p, err)
+	}
+	// The folder has begun another project meanwhile: the older one takes it back.
+	if err := r.Remove(id); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Bind(site, "new"); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Restore(site, "site", id, "0123456789abcdef"); err != nil {
+		t.Fatal(err)
+	}
+	wantBound(t, r, site, id)
+	for _, bad := range []string{"", Personal, "../x"} {
+		if err := r.Restore(site, "site", bad, ""); err == nil {
+			t.Errorf("Restore of %q succeeded", bad)
+		}
+	}
+}

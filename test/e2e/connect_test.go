@@ -98,6 +98,83 @@ func TestParallelConnectsOpenOneBrowser(t *testing.T) {
 	p.must("token", "peer")
 }
 
+// A login that waited for another, which was then broken off, goes on by itself
+// and loses nothing by it: neither the folder's project nor the store.
+func TestTheNextLoginTakesOver(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, sandbox.Options{})
+	p := withFileStore(t)
+	browser := p.recordBrowser()
+	p.addProvider(h.definition("peer"))
+	p.write("apiauth.yaml", manifest)
+	first := p.start("connect", "peer", "--flow", "browser")
+	browser.wait(1)
+	var others []*running
+	for range 3 {
+		r := p.start("connect", "peer", "--flow", "browser")
+		r.waitLine("Another login to peer is under way")
+		others = append(others, r)
+	}
+	first.signal(syscall.SIGINT)
+	if res := first.wait(); res.code != 130 {
+		t.Error(res.redacted())
+	}
+	must(t, h.Approve(t.Context(), browser.wait(2)))
+	for _, r := range others {
+		if res := r.wait(); res.code != 0 {
+			t.Error(res.redacted())
+		}
+	}
+	if n := len(browser.opened()); n != 2 {
+		t.Errorf("%d browsers were opened", n)
+	}
+	if got := p.must("token", "peer").token(); got != h.tap.lastAccess() {
+		t.Error("another token")
+	}
+	if n := len(p.grants()); n != 1 {
+		t.Errorf("%d records", n)
+	}
+}
+
+// Two connections of a new project on their way at once: one that is broken off
+// does not take the project away from the other, whichever ends first.
+func TestABrokenLoginTakesNothingAlong(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, sandbox.Options{})
+	for _, order := range []string{"before", "after"} {
+		t.Run(order, func(t *testing.T) {
+			t.Parallel()
+			p := withFileStore(t)
+			p.addProvider(h.definition("peer"))
+			p.write("apiauth.yaml", "connections:\n  one: {provider: peer}\n  two: {provider: peer}\n")
+			one := p.start("connect", "one", "--flow", "browser", "--no-browser") // begins the project
+			one.authorizeURL()
+			two := p.start("connect", "two", "--flow", "browser", "--no-browser")
+			address := two.authorizeURL()
+			breakOff := func() {
+				one.signal(syscall.SIGINT)
+				if res := one.wait(); res.code != 130 {
+					t.Error(res.redacted())
+				}
+			}
+			if order == "before" {
+				breakOff()
+			}
+			must(t, h.Approve(t.Context(), address))
+			if res := two.wait(); res.code != 0 {
+				t.Error(res.redacted())
+			}
+			if order == "after" {
+				breakOff()
+			}
+			p.must("token", "two")
+			if r := p.run("token", "one"); r.code != 4 {
+				t.Error(r.redacted())
+			}
+		})
+	}
+}
+
 func TestSignalsDuringConnect(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, sandbox.Options{})
