@@ -21,7 +21,6 @@ import (
 // failure (3) from a lost grant (4) and from a refused client (2). When the
 // issuer is well again, the same store works without a login.
 func TestFailingIssuer(t *testing.T) {
-	t.Parallel()
 	is := newIssuer(t, strict())
 	h := withFile(t, is)
 	canTrace(t, h)
@@ -43,6 +42,7 @@ func TestFailingIssuer(t *testing.T) {
 	for _, a := range all {
 		running.Go(func() { a.x = h.trace(tracing{signals: true}, "token", a.conn) })
 	}
+	t.Parallel() // some take half a minute: others need not
 	running.Wait()
 	for _, a := range all {
 		t.Run(a.name, func(t *testing.T) {

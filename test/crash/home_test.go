@@ -298,6 +298,7 @@ type started struct {
 	stdout, stderr bytes.Buffer
 	done           chan struct{}
 	res            result
+	took           time.Duration
 }
 
 func (h *home) start(args ...string) *started {
@@ -309,9 +310,11 @@ func (h *home) start(args ...string) *started {
 		cancel()
 		h.t.Fatal(err)
 	}
+	begin := time.Now()
 	go func() {
 		defer cancel()
 		err := s.cmd.Wait()
+		s.took = time.Since(begin)
 		s.res = ended(h.t, ctx, args, err, &s.stdout, &s.stderr)
 		close(s.done)
 	}()

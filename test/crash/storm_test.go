@@ -15,8 +15,9 @@ import (
 )
 
 // rounds of processes that all want a token of one connection, half of
-// which are killed at a random system call; the grant goes on from round to
-// round. With an issuer that has a grace period nothing is lost, ever. With a
+// which are killed: at a random system call, at one of those that store a
+// refresh, or, the worst, with the answer received and not yet written. The
+// grant goes on from round to round. With an issuer that has a grace period nothing is lost, ever. With a
 // strict one nothing is lost in a round in which no process was killed between
 // sending a request and the return of the sync that makes its answer durable.
 func TestStorm(t *testing.T) {
@@ -24,24 +25,16 @@ func TestStorm(t *testing.T) {
 	for name, o := range map[string]sandbox.Options{"strict": strict(), "grace": grace()} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := &storm{t: t, is: newIssuer(t, o), strict: o.Grace == 0}
-			s.h = withFile(t, s.is)
-			canTrace(t, s.h)
-			s.run()
+			newStorm(t, o, withFile).run(4)
 		})
 	}
 }
 
 // The same with the desktop's keychain.
 func TestStormWithKeychain(t *testing.T) {
-	if !long() {
-		t.Skip("only in the long form: APIAUTH_TEST_LONG=1")
-	}
 	for name, o := range map[string]sandbox.Options{"strict": strict(), "grace": grace()} {
 		t.Run(name, func(t *testing.T) {
-			s := &storm{t: t, is: newIssuer(t, o), strict: o.Grace == 0}
-			s.h = withKeychain(t, s.is)
-			s.run()
+			newStorm(t, o, withKeychain).run(1)
 		})
 	}
 }
@@ -56,8 +49,18 @@ type storm struct {
 	processes, kills, inWindow, lostInside, lostOutside int
 }
 
-func (s *storm) run() {
-	rounds, size := 4, 12
+func newStorm(t *testing.T, o sandbox.Options, with func(*testing.T, *issuer) *home) *storm {
+	t.Helper()
+	s := &storm{t: t, is: newIssuer(t, o), strict: o.Grace == 0}
+	s.h = with(t, s.is)
+	canTrace(t, s.h)
+	return s
+}
+
+// run goes through rounds of twelve processes; thirty in the long form.
+func (s *storm) run(rounds int) {
+	s.t.Helper()
+	const size = 12
 	if long() {
 		rounds = 30
 	}
@@ -101,15 +104,21 @@ func (s *storm) round(random *rand.Rand, name string, size, whole int) (alive bo
 		if random.IntN(3) == 0 {
 			args = append(args, "--refresh")
 		}
-		at := 0
+		end := func(call) bool { return false }
 		if doomed[i] = random.IntN(2) == 0; doomed[i] {
-			at = 1 + random.IntN(whole)
-			if random.IntN(2) == 0 {
-				at = whole*3/5 + random.IntN(whole*2/5) // where a refresh writes
+			at := 1 + random.IntN(whole)
+			switch random.IntN(6) {
+			case 0:
+				end = isAnswer
+			case 1, 2:
+				at = whole*3/5 + random.IntN(whole*2/5)
+				fallthrough
+			default:
+				end = func(c call) bool { return c.index == at }
 			}
 		}
 		all.Go(func() {
-			ended[i] = s.h.trace(tracing{port: s.is.port(), enter: func(_ int, c call) bool { return c.index == at }}, args...)
+			ended[i] = s.h.trace(tracing{port: s.is.port(), enter: func(_ int, c call) bool { return end(c) }}, args...)
 		})
 	}
 	all.Wait()
