@@ -3,6 +3,7 @@
 package crash
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/binary"
@@ -64,6 +65,8 @@ type tracing struct {
 	// enter is called before each system call; true kills the process there,
 	// and the call is not carried out.
 	enter func(pid int, c call) (kill bool)
+	// line is called for each line on stderr.
+	line func(text string)
 	// signal is called when a signal is about to be delivered.
 	signal func(sig syscall.Signal)
 }
@@ -175,7 +178,17 @@ func (h *home) tracer(tr tracing, args []string) (x traced, err error) {
 	var said, printed bytes.Buffer
 	var reading sync.WaitGroup
 	reading.Go(func() { _, _ = io.Copy(&printed, io.LimitReader(outR, 16<<20)); _ = outR.Close() })
-	reading.Go(func() { _, _ = io.Copy(&said, io.LimitReader(errR, 16<<20)); _ = errR.Close() })
+	reading.Go(func() {
+		defer func() { _ = errR.Close() }()
+		lines := bufio.NewScanner(io.TeeReader(io.LimitReader(errR, 16<<20), &said))
+		lines.Buffer(nil, 1<<20)
+		for lines.Scan() {
+			if tr.line != nil {
+				tr.line(lines.Text())
+			}
+		}
+		_, _ = io.Copy(&said, io.LimitReader(errR, 16<<20)) // a line that is too long for anybody
+	})
 	x.pid = pid
 	ctx, cancel := context.WithTimeout(h.t.Context(), patience)
 	stop := context.AfterFunc(ctx, func() { _ = unix.Kill(pid, unix.SIGKILL) })
