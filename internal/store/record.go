@@ -77,7 +77,7 @@ func parseRecord(doc []byte, file string, key connection.Key) (*connection.Heade
 		return nil, sealedPart{}, corrupt("its header is cut off")
 	}
 	var h connection.Header
-	if err := json.Unmarshal(line, &h); err != nil {
+	if err := decodeHeader(line, &h); err != nil {
 		return nil, sealedPart{}, corrupt("its header is no JSON object")
 	}
 	if h.Name != key.Name {
