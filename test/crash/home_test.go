@@ -250,7 +250,7 @@ func (h *home) run(args ...string) result {
 	cmd := h.command(ctx, args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	return ended(h.t, ctx, args, cmd.Run(), &stdout, &stderr)
+	return ended(ctx, h.t, args, cmd.Run(), &stdout, &stderr)
 }
 
 // must is run for a command that has to succeed.
@@ -263,12 +263,15 @@ func (h *home) must(args ...string) result {
 	return r
 }
 
-func ended(t testing.TB, ctx context.Context, args []string, err error, stdout, stderr *bytes.Buffer) result {
+func ended(ctx context.Context, t testing.TB, args []string, err error, stdout, stderr *bytes.Buffer) result {
 	t.Helper()
 	r := result{args: args, code: -1, out: stdout.String(), err: stderr.String()}
-	if ctx.Err() != nil {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		t.Errorf("a command did not end within %v: %s", patience, r.redacted())
 		return r
+	}
+	if ctx.Err() != nil {
+		return r // the test is over
 	}
 	var exit *exec.ExitError
 	switch {
@@ -292,7 +295,6 @@ func code(ws syscall.WaitStatus) int {
 // started is a command on its way that nobody traces.
 type started struct {
 	h              *home
-	ctx            context.Context //nolint:containedctx // ends with the command
 	args           []string
 	cmd            *exec.Cmd
 	stdout, stderr bytes.Buffer
@@ -303,8 +305,8 @@ type started struct {
 
 func (h *home) start(args ...string) *started {
 	h.t.Helper()
-	ctx, cancel := context.WithTimeout(h.t.Context(), patience)
-	s := &started{h: h, ctx: ctx, args: args, cmd: h.command(ctx, args...), done: make(chan struct{})}
+	ctx, cancel := context.WithCancel(h.t.Context())
+	s := &started{h: h, args: args, cmd: h.command(ctx, args...), done: make(chan struct{})}
 	s.cmd.Stdout, s.cmd.Stderr = &s.stdout, &s.stderr
 	if err := s.cmd.Start(); err != nil {
 		cancel()
@@ -315,7 +317,7 @@ func (h *home) start(args ...string) *started {
 		defer cancel()
 		err := s.cmd.Wait()
 		s.took = time.Since(begin)
-		s.res = ended(h.t, ctx, args, err, &s.stdout, &s.stderr)
+		s.res = ended(ctx, h.t, args, err, &s.stdout, &s.stderr)
 		close(s.done)
 	}()
 	h.t.Cleanup(func() {
@@ -333,7 +335,14 @@ func (s *started) signal(sig syscall.Signal) {
 }
 
 func (s *started) wait() result {
-	<-s.done
+	s.h.t.Helper()
+	limit := time.NewTimer(patience)
+	defer limit.Stop()
+	select {
+	case <-s.done:
+	case <-limit.C:
+		s.h.t.Fatalf("apiauth %s did not end within %v", strings.Join(s.args, " "), patience)
+	}
 	return s.res
 }
 
