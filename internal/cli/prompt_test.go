@@ -142,7 +142,7 @@ func TestPromptChoosesTheProject(t *testing.T) {
 	term = a.run("project", "link")
 	term.WaitFor("Which project is")
 	term.WaitFor("First of two")
-	term.WaitFor(old)
+	term.WaitFor(old[:min(len(old), 40)]) // a longer one is cut to the width
 	term.Send("Enter")
 	a.ends(term, 0)
 	a.ends(a.run("project", "show"), 0)
