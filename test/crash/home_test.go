@@ -162,18 +162,19 @@ func (h *home) expired() (name, refresh string) {
 	rec.Generation, rec.GrantGeneration = 0, 1
 	rec.Name = name
 	rec.Body.Access, rec.Body.Refresh = access, token
-	h.write(name, func(_ context.Context, _ connection.Guard) (*connection.Record, error) { return &rec, nil })
+	h.write(name, time.Now().Add(-2*time.Hour), func(_ context.Context, _ connection.Guard) (*connection.Record, error) { return &rec, nil })
 	return name, token.Reveal()
 }
 
-// age lets the access token of a connection expire by its record.
-func (h *home) age(name string) {
+// age changes when, by its record, the access token of a connection arrived;
+// it lives for an hour.
+func (h *home) age(name string, received time.Time) {
 	h.t.Helper()
-	h.write(name, func(ctx context.Context, g connection.Guard) (*connection.Record, error) { return g.Read(ctx) })
+	h.write(name, received, func(ctx context.Context, g connection.Guard) (*connection.Record, error) { return g.Read(ctx) })
 }
 
-// write stores a record as an expired one.
-func (h *home) write(name string, get func(context.Context, connection.Guard) (*connection.Record, error)) {
+// write stores a record.
+func (h *home) write(name string, received time.Time, get func(context.Context, connection.Guard) (*connection.Record, error)) {
 	h.t.Helper()
 	ctx, cancel := context.WithTimeout(h.t.Context(), patience)
 	defer cancel()
@@ -187,7 +188,7 @@ func (h *home) write(name string, get func(context.Context, connection.Guard) (*
 		h.t.Fatal(err)
 	}
 	rec.Generation++
-	rec.ReceivedAt = time.Now().Add(-2 * time.Hour).Round(0)
+	rec.ReceivedAt = received.Round(0)
 	rec.TTL, rec.ExpiryKnown = 3600, true
 	if h.store.Kind() == store.KindKeychain && rec.Generation == 1 {
 		// The delicate state: the keychain alone has the refresh token.

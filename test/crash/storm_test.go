@@ -79,7 +79,7 @@ func (s *storm) run(rounds int) {
 	before := s.is.Stats()
 	for range rounds {
 		if !s.h.store.Pending(s.h.key(name)) {
-			s.h.age(name)
+			s.h.age(name, time.Now().Add(-2*time.Hour))
 		}
 		if !s.round(random, name, size, whole) {
 			name, _ = s.h.expired() // the person logs in again
