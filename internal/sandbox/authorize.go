@@ -10,12 +10,12 @@ import (
 	"strings"
 )
 
-//go:embed pages
+//go:embed pages/style.css
 var pageFiles embed.FS
 
 // render writes a page. formTargets are origins beside our own that a form of
 // the page may end at: browsers apply form-action to the redirect that follows.
-func (s *Server) render(w http.ResponseWriter, status int, name string, data any, formTargets ...string) {
+func (s *Server) render(w http.ResponseWriter, status int, p page, formTargets ...string) {
 	csp := "default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
 	for _, t := range formTargets {
 		csp += " " + t
@@ -24,28 +24,15 @@ func (s *Server) render(w http.ResponseWriter, status int, name string, data any
 	h.Set("Content-Security-Policy", csp)
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
-	_ = s.pages.ExecuteTemplate(w, name, data)
+	_, _ = w.Write(whole(p))
 }
 
-type message struct{ Title, Text string }
-
 func (s *Server) index(w http.ResponseWriter, _ *http.Request) {
-	s.render(w, http.StatusOK, "index.html", map[string]string{"Issuer": s.origin, "API": s.APIBase(), "Client": publicClient})
+	s.render(w, http.StatusOK, indexPage{s.origin, s.APIBase(), publicClient})
 }
 
 func (s *Server) stylesheet(w http.ResponseWriter, r *http.Request) {
 	http.ServeFileFS(w, r, pageFiles, "pages/style.css")
-}
-
-// consentPage is what a person is asked.
-type consentPage struct {
-	Action, ID, CSRF string
-	Client, Origin   string
-	Device           bool
-	UserCode         string
-	Scopes           []scopeInfo
-	Accounts         []*account
-	Chosen           string
 }
 
 // authorize is the authorization endpoint (RFC 6749 section 4.1.1, RFC 7636).
@@ -54,17 +41,17 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
 	s.count(func(st *Stats) { st.AuthorizeRequests++ })
 	q, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		s.render(w, http.StatusBadRequest, "message.html", message{"Not a valid request", "The address of the request cannot be read."})
+		s.render(w, http.StatusBadRequest, message{"Not a valid request", "The address of the request cannot be read."})
 		return
 	}
 	c := s.clients[q.Get("client_id")]
 	if c == nil || len(q["client_id"]) > 1 {
-		s.render(w, http.StatusBadRequest, "message.html", message{"Unknown client", "No client with this id is registered here."})
+		s.render(w, http.StatusBadRequest, message{"Unknown client", "No client with this id is registered here."})
 		return
 	}
 	redirect := q.Get("redirect_uri")
 	if len(q["redirect_uri"]) > 1 || !s.redirectAllowed(redirect) {
-		s.render(w, http.StatusBadRequest, "message.html", message{"Redirect not registered", "The redirect URI of this request is not registered for the client."})
+		s.render(w, http.StatusBadRequest, message{"Redirect not registered", "The redirect URI of this request is not registered for the client."})
 		return
 	}
 	fail := func(code, desc string) {
@@ -125,11 +112,11 @@ func (s *Server) askConsent(w http.ResponseWriter, r *http.Request, p *pending, 
 	}
 	s.mu.Unlock()
 	if !ok {
-		s.render(w, http.StatusServiceUnavailable, "message.html", message{"Too many requests", "Too many requests wait for an answer. Try again later."})
+		s.render(w, http.StatusServiceUnavailable, message{"Too many requests", "Too many requests wait for an answer. Try again later."})
 		return
 	}
 	s.setSession(w, session, "/authorize")
-	s.render(w, http.StatusOK, "consent.html", consentPage{
+	s.render(w, http.StatusOK, consentPage{
 		Action: "/authorize/decision", ID: id.Reveal(), CSRF: p.csrf, Client: p.client.name,
 		Origin: originOf(p.redirect), Scopes: describe(p.scopes), Accounts: accounts(), Chosen: chosen.Login,
 	}, formTarget(p.redirect))
@@ -249,7 +236,7 @@ func (s *Server) personsForm(w http.ResponseWriter, r *http.Request) (url.Values
 }
 
 func (s *Server) forbidden(w http.ResponseWriter) {
-	s.render(w, http.StatusForbidden, "message.html", message{"Not accepted", "This answer does not belong to a page that is open here. Start again from the application."})
+	s.render(w, http.StatusForbidden, message{"Not accepted", "This answer does not belong to a page that is open here. Start again from the application."})
 }
 
 // cookieName differs from sandbox to sandbox: browsers share cookies between

@@ -76,14 +76,14 @@ func (s *Server) userCode() (string, error) {
 func (s *Server) devicePage(w http.ResponseWriter, r *http.Request) {
 	typed := r.URL.Query().Get("user_code")
 	if typed == "" {
-		s.render(w, http.StatusOK, "device.html", map[string]any{})
+		s.render(w, http.StatusOK, devicePage{})
 		return
 	}
 	s.mu.Lock()
 	d := s.deviceByUserCode(typed)
 	if d == nil {
 		s.mu.Unlock()
-		s.render(w, http.StatusNotFound, "device.html", map[string]any{"Unknown": true})
+		s.render(w, http.StatusNotFound, devicePage{Unknown: true})
 		return
 	}
 	session, err1 := s.session(r)
@@ -100,7 +100,7 @@ func (s *Server) devicePage(w http.ResponseWriter, r *http.Request) {
 	}
 	s.mu.Unlock()
 	s.setSession(w, session, "/device")
-	s.render(w, http.StatusOK, "consent.html", page)
+	s.render(w, http.StatusOK, page)
 }
 
 func (s *Server) deviceDecide(w http.ResponseWriter, r *http.Request) {
@@ -126,9 +126,9 @@ func (s *Server) deviceDecide(w http.ResponseWriter, r *http.Request) {
 	case !valid:
 		s.forbidden(w)
 	case approved:
-		s.render(w, http.StatusOK, "message.html", message{"Access granted", "You can close this page and go back to your device."})
+		s.render(w, http.StatusOK, message{"Access granted", "You can close this page and go back to your device."})
 	default:
-		s.render(w, http.StatusOK, "message.html", message{"Access refused", "The device gets no access. You can close this page."})
+		s.render(w, http.StatusOK, message{"Access refused", "The device gets no access. You can close this page."})
 	}
 }
 

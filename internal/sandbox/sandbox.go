@@ -13,7 +13,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"html/template"
 	"io"
 	"net"
 	"net/http"
@@ -81,7 +80,6 @@ type Server struct {
 	opts     Options
 	origin   string // http://127.0.0.1:PORT, also the issuer identifier
 	host     string
-	pages    *template.Template
 	key      *ecdsa.PrivateKey
 	http     *http.Server
 	done     chan struct{}
@@ -146,9 +144,6 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		}
 	}
 	var err error
-	if s.pages, err = template.ParseFS(pageFiles, "pages/*.html"); err != nil {
-		return nil, fmt.Errorf("read the sandbox's pages: %w", err)
-	}
 	if s.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
 		return nil, fmt.Errorf("make the sandbox's signing key: %w", err)
 	}
