@@ -31,6 +31,7 @@ func NewRoot(app *App) *cobra.Command { return newRoot(app, "") }
 // stands for all.
 func newRoot(app *App, only string) *cobra.Command {
 	g := &globals{app: app}
+	version := false
 	root := &cobra.Command{
 		Use:   "apiauth",
 		Short: "Connect to APIs that ask for OAuth, and use them without passing tokens around",
@@ -42,13 +43,21 @@ to whatever needs it: a script, a build, a CI job, a front end in development.
   apiauth token spotify              print a live access token
   apiauth exec -- npm run build      run a command with tokens in its environment
   apiauth sandbox --demo             see all of it, without any account`,
-		Version:           app.Version.Number,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		DisableAutoGenTag: true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return g.load(cmd) },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if version {
+				return nil // whatever the configuration is like
+			}
+			return g.load(cmd)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if version {
+				_, err := fmt.Fprintf(app.Stdout, "apiauth %s\n", app.Version.Number)
+				return err
+			}
 			return cmd.Help()
 		},
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -58,7 +67,9 @@ to whatever needs it: a script, a build, a CI job, a front end in development.
 			return unknownCommand(cmd, args[0])
 		},
 	}
-	root.SetVersionTemplate("apiauth {{.Version}}\n")
+	// Cobra's own flag prints through a template; see internal/sandbox/pages.go
+	// for what those cost.
+	root.Flags().BoolVarP(&version, "version", "v", false, "print the version")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.SetHelpCommandGroupID(groupOther)
 	root.SetHelpCommand(newHelpCmd(root))
