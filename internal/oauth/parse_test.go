@@ -175,6 +175,8 @@ func TestParseTokenExpiresIn(t *testing.T) {
 		{`0`, 0, true},
 		{`-1`, 0, true},
 		{`-1e400`, 0, true},
+		{`31536001`, year, true},
+		{`10000000000`, year, true}, // more nanoseconds than an int64 holds
 		{`9223372036854775807`, year, true},
 		{`1e400`, year, true},
 		{`"99999999999999999999999999"`, year, true},
