@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -85,7 +87,11 @@ func runAPI(ctx context.Context, g *globals, opts apiOptions) error {
 		}
 		fmt.Fprintln(g.app.Stdout)
 	}
-	if _, err := io.Copy(g.app.Stdout, resp.Body); err != nil {
+	out := g.app.Stdout
+	if g.app.StdoutTTY {
+		out = &plainWriter{out: out}
+	}
+	if _, err := io.Copy(out, resp.Body); err != nil {
 		return failf(exitTemporary, "try again", "read the answer of %s: %w", resp.Request.URL.Host, err)
 	}
 	switch resp.StatusCode / 100 {
@@ -129,7 +135,11 @@ func (ws *workspace) call(ctx context.Context, opts apiOptions, access connectio
 		if strings.EqualFold(strings.TrimSpace(name), "Host") {
 			return nil, usagef("--header cannot set Host: the token goes to the pinned host only")
 		}
-		req.Header.Set(strings.TrimSpace(name), strings.TrimSpace(value))
+		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
+		if strings.ContainsFunc(name, notInName) || strings.ContainsFunc(value, unicode.IsControl) {
+			return nil, usagef("--header: %q cannot stand in a header", oauth.Clean(h))
+		}
+		req.Header.Set(name, value)
 	}
 	addToken(req, pins, access)
 	client, err := ws.apiClient()
@@ -150,23 +160,27 @@ func (ws *workspace) call(ctx context.Context, opts apiOptions, access connectio
 // apiURL resolves a path against the pinned API base, and refuses every host
 // that is not pinned.
 func apiURL(pins *providers.Pins, path string) (*url.URL, error) {
-	ref, err := url.Parse(path)
-	if err != nil || ref.User != nil {
-		return nil, usagef("%q is no path and no URL", oauth.Clean(path))
+	if strings.HasPrefix(path, "//") {
+		return nil, usagef("%q is no path: write the scheme as well", oauth.Clean(path))
 	}
-	target := ref
-	if !ref.IsAbs() {
+	address := path
+	if before, _, _ := strings.Cut(path, "?"); !strings.Contains(before, "://") {
 		if pins.APIBase == "" {
 			return nil, failf(exitUsage, "give the whole URL", "the provider's definition names no API base")
 		}
-		base, err := url.Parse(strings.TrimSuffix(pins.APIBase, "/") + "/")
-		if err != nil {
-			return nil, fmt.Errorf("the pinned API base is no URL: %w", err)
+		// Joined as text, so that what is encoded stays encoded: in
+		// projects/group%2Fname the slash belongs to the name.
+		address = strings.TrimSuffix(pins.APIBase, "/") + "/" + strings.TrimPrefix(path, "/")
+	}
+	target, err := url.Parse(address)
+	if err != nil || target.User != nil || strings.Contains(path, "\\") {
+		return nil, usagef("%q is no path and no URL", oauth.Clean(path))
+	}
+	target.Fragment, target.RawFragment = "", ""
+	for _, part := range strings.Split(target.Path, "/") {
+		if part == "." || part == ".." {
+			return nil, usagef("%q: the path has . or .. in it", oauth.Clean(path))
 		}
-		if ref.Host != "" {
-			return nil, usagef("%q is no path: write the scheme as well", oauth.Clean(path))
-		}
-		target = base.ResolveReference(&url.URL{Path: strings.TrimPrefix(ref.Path, "/"), RawQuery: ref.RawQuery})
 	}
 	host, err := providers.URLHost(target.String())
 	if err != nil {
@@ -214,4 +228,33 @@ func (ws *workspace) apiClient() (*http.Client, error) {
 
 func isLoopback(host string) bool {
 	return host == "localhost" || net.ParseIP(host).IsLoopback()
+}
+
+// notInName reports what cannot stand in the name of a header (RFC 9110 section
+// 5.6.2).
+func notInName(r rune) bool {
+	return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
+}
+
+// plainWriter shows an answer at a terminal: without what could steer it.
+type plainWriter struct {
+	out  io.Writer
+	tail []byte // the beginning of a character that the next call completes
+}
+
+func (w *plainWriter) Write(p []byte) (int, error) {
+	b := append(w.tail, p...)
+	shown := make([]byte, 0, len(b))
+	for len(b) > 0 && (utf8.FullRune(b) || len(b) >= utf8.UTFMax) {
+		r, n := utf8.DecodeRune(b)
+		if r == '\n' || r == '\t' || !unicode.IsControl(r) && !(r == utf8.RuneError && n == 1) && !unicode.Is(unicode.Cf, r) {
+			shown = append(shown, b[:n]...)
+		}
+		b = b[n:]
+	}
+	w.tail = append([]byte(nil), b...)
+	if _, err := w.out.Write(shown); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }

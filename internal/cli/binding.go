@@ -55,15 +55,28 @@ func (ws *workspace) holdsGrants(id string) bool {
 }
 
 // recordStore remembers which store a project was given at its first connect.
-func (ws *workspace) recordStore(s *store.Store) error {
+// undo takes the choice back when nothing came of the login, and of no other one.
+func (ws *workspace) recordStore(s *store.Store) (undo func(), err error) {
 	if err := ws.keepBinding(s); err != nil {
-		return err
+		return nil, err
 	}
-	recorded, err := ws.recordedStore(ws.projectID)
+	id := ws.projectID
+	recorded, err := ws.recordedStore(id)
 	if err != nil || recorded == s.ID() {
-		return err
+		return func() {}, err
 	}
-	return ws.registry.SetStore(ws.projectID, s.ID())
+	if err := ws.registry.SetStore(id, s.ID()); err != nil {
+		return nil, err
+	}
+	return func() {
+		if ws.holdsGrants(id) {
+			return
+		}
+		if err := ws.registry.SetStore(id, recorded); err != nil {
+			ws.warn("%v", err)
+		}
+		ws.opened = nil
+	}, nil
 }
 
 // keepBinding puts back the project that this login found or made, when another

@@ -95,6 +95,9 @@ func runConnect(ctx context.Context, g *globals, opts connectOptions) error {
 			return err
 		}
 		if len(names) == 0 {
+			if len(ws.manifest.Connections) == 0 {
+				return failf(exitUsage, "'apiauth connect NAME' connects one and adds it, for example 'apiauth connect spotify'", "%s names no connections", ws.manifest.File)
+			}
 			ws.say("Every connection of %s is there.", ws.label())
 			return nil
 		}
@@ -229,13 +232,15 @@ func connectOne(ctx context.Context, ws *workspace, opts connectOptions, name st
 	if err != nil {
 		return nil, err
 	}
-	if err := ws.recordStore(s); err != nil {
+	undoStore, err := ws.recordStore(s)
+	if err != nil {
 		undo()
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
 			undo()
+			undoStore()
 		}
 	}()
 
@@ -251,7 +256,8 @@ func connectOne(ctx context.Context, ws *workspace, opts connectOptions, name st
 	if err != nil {
 		return nil, a.enrollError(err)
 	}
-	if err := ws.keepBinding(s); err != nil {
+	// Another login that was broken off may have taken both back.
+	if _, err := ws.recordStore(s); err != nil {
 		return nil, err
 	}
 	// Only now has the issuer accepted the client: a mistyped secret must not
@@ -334,8 +340,26 @@ func (a *attempt) storedHeader() *connection.Header {
 	return h
 }
 
+// damaged reports that something is stored under the name that cannot be read.
+func (a *attempt) damaged() bool {
+	if a.ws.unbound != nil {
+		return false
+	}
+	s, err := a.ws.store()
+	if err != nil {
+		return false
+	}
+	_, err = s.Header(connection.Key{Project: a.ws.projectID, Name: a.name})
+	return errors.Is(err, connection.ErrCorrupt)
+}
+
 func (a *attempt) define(ctx context.Context) error {
 	def, err := a.ws.definition(ctx, a.provider)
+	var unknown *providers.UnknownError
+	if errors.As(err, &unknown) && a.provider == a.name && a.damaged() {
+		return failf(exitUsage, fmt.Sprintf("name it: 'apiauth connect %s --provider ID'", a.name),
+			"the record of %q is damaged, and does not tell its provider any more", a.name)
+	}
 	if err != nil {
 		return err
 	}
@@ -461,11 +485,11 @@ func (a *attempt) approveChanges(ctx context.Context) error {
 	if len(changes) == 0 {
 		return nil
 	}
-	a.ws.say("The definition of %s changed since %q was connected:", oauth.Clean(a.provider), a.name)
+	a.ws.show("The definition of %s changed since %q was connected:", oauth.Clean(a.provider), a.name)
 	for _, c := range changes {
-		a.ws.say("  %s", c.Field)
-		a.ws.say("    was  %s", oauth.Clean(c.Was))
-		a.ws.say("    is   %s", oauth.Clean(c.Is))
+		a.ws.show("  %s", c.Field)
+		a.ws.show("    was  %s", oauth.Clean(c.Was))
+		a.ws.show("    is   %s", oauth.Clean(c.Is))
 	}
 	if a.opts.Yes {
 		return nil
@@ -494,7 +518,7 @@ func (a *attempt) obtain(ctx context.Context) (*connection.Login, error) {
 			Pins:           a.pins,
 		},
 		Confirm: func(ctx context.Context, was, is connection.Account) bool {
-			ws.say("%q belonged to %s; now %s signed in.", a.name, describeAccount(was), describeAccount(is))
+			ws.show("%q belonged to %s; now %s signed in.", a.name, describeAccount(was), describeAccount(is))
 			if a.opts.Yes {
 				return true
 			}
@@ -673,7 +697,7 @@ func (a *attempt) report(rec *connection.Record, s *store.Store) {
 	}
 	ws.say("  token    %s", describeExpiry(&rec.Header, ws.app.Now()))
 	if !rec.GrantDeadline.IsZero() {
-		ws.say("  consent  until %s, whatever is refreshed", rec.GrantDeadline.Format(time.DateOnly))
+		ws.say("  consent  until %s, whatever is refreshed", rec.GrantDeadline.Local().Format(time.DateOnly))
 	}
 	ws.say("  store    %s", describeStore(s, &rec.Header))
 	if rec.Flow == connection.FlowKey {

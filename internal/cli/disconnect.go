@@ -82,6 +82,9 @@ func runDisconnect(ctx context.Context, g *globals, opts disconnectOptions) erro
 	if err != nil {
 		return err
 	}
+	if len(names) == 0 {
+		ws.say("Nothing is connected in %s.", ws.label())
+	}
 	results := []disconnectJSON{}
 	var failed error
 	for _, name := range names {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/apiauth/apiauth/internal/connection"
 	"github.com/apiauth/apiauth/internal/inject"
+	"github.com/apiauth/apiauth/internal/oauth"
 )
 
 type envOptions struct {
@@ -75,7 +76,7 @@ func runEnv(ctx context.Context, g *globals, opts envOptions) error {
 	if err := inject.Write(&out, opts.Format, vars); err != nil {
 		return err
 	}
-	if opts.Output == "" {
+	if opts.Output == "" || opts.Output == "-" {
 		if _, err := g.app.Stdout.Write(out.Bytes()); err != nil {
 			return failf(exitFailure, "", "write the variables: %w", err)
 		}
@@ -85,8 +86,11 @@ func runEnv(ctx context.Context, g *globals, opts envOptions) error {
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(g.dir(), path)
 	}
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return failf(exitUsage, "name a file, or leave --output away to print them", "write %s: it is no regular file", oauth.Clean(opts.Output))
+	}
 	if err := writePrivate(path, out.Bytes()); err != nil {
-		return failf(exitFailure, "", "write %s: %w", opts.Output, err)
+		return failf(exitFailure, "see whether its folder is there and can be written", "write %s: %w", oauth.Clean(opts.Output), pathReason(err))
 	}
 	ws.say("Wrote %s, readable by you alone.", opts.Output)
 	return nil

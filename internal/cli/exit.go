@@ -187,6 +187,10 @@ func explain(err error) (code int, hint string) {
 		return exitStore, "run 'apiauth doctor'; 'apiauth connect' replaces a damaged connection"
 	case errors.As(err, &corrupt), errors.As(err, &unsafe), errors.Is(err, connection.ErrStoreWrite), errors.Is(err, connection.ErrStoreRead), errors.Is(err, connection.ErrConflict):
 		return exitStore, "'apiauth paths' shows where everything lies, 'apiauth doctor' what is wrong with it"
+	case errors.Is(err, oauth.ErrRefused):
+		return exitUsage, "correct the address, the definition or the setting that it names"
+	case errors.Is(err, connection.ErrRefused):
+		return exitFailure, "compare the client's registration at the provider with what 'apiauth provider show ID' says"
 	case errors.Is(err, connection.ErrTemporary), errors.Is(err, oauth.ErrNotSent), errors.Is(err, oauth.ErrNoAnswer), oauth.IsTemporary(err):
 		return exitTemporary, "nothing was lost: try again"
 	case errors.Is(err, connection.ErrClient):

@@ -115,7 +115,15 @@ func pickScopes(ctx context.Context, a *App, def *providers.Definition) ([]strin
 
 // mayOpenBrowser reports whether a browser may be opened here at all.
 func (ws *workspace) mayOpenBrowser(forbidden bool) bool {
-	return ws.app.Approve != nil || !forbidden && !ws.cfg.NoInput && !ws.app.inCI()
+	return ws.app.Approve != nil || !forbidden && !ws.cfg.NoInput && !ws.app.inCI() && !ws.remoteShell()
+}
+
+// remoteShell reports that this is a login from elsewhere that cannot show a
+// window: a browser that starts here would be seen by nobody.
+func (ws *workspace) remoteShell() bool {
+	env := ws.app.env
+	return (env("SSH_CONNECTION") != "" || env("SSH_TTY") != "") &&
+		env("BROWSER") == "" && env("DISPLAY") == "" && env("WAYLAND_DISPLAY") == ""
 }
 
 // openBrowser opens a URL by the person's own choice of browser.

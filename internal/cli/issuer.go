@@ -81,9 +81,9 @@ func (ws *workspace) approveIssuer(ctx context.Context, issuer string, def *prov
 	if known.Issuers[issuer] == digest {
 		return nil
 	}
-	ws.say("%s is not in the catalogue. Its metadata names these hosts:", oauth.Clean(issuer))
+	ws.show("%s is not in the catalogue. Its metadata names these hosts:", oauth.Clean(issuer))
 	for _, h := range hosts {
-		ws.say("  %s", oauth.Clean(h))
+		ws.show("  %s", oauth.Clean(h))
 	}
 	if !agreed {
 		ok, err := ws.ask(ctx, "Trust them with this login?", false)

@@ -805,7 +805,7 @@ func (ws *workspace) replacing(p *providers.Provider, path string, opts provider
 
 // showHosts tells a person where credentials would go.
 func (ws *workspace) showHosts(p *providers.Provider, path string, e existing) {
-	ws.say("%s (%s) names these hosts, which would receive logins and tokens:", oauth.Clean(p.Name), p.ID)
+	ws.show("%s (%s) names these hosts, which would receive logins and tokens:", oauth.Clean(p.Name), p.ID)
 	hosts := endpointHosts(p)
 	if p.NeedsDiscovery() {
 		if h, err := providers.URLHost(p.Issuer); err == nil {
@@ -813,16 +813,16 @@ func (ws *workspace) showHosts(p *providers.Provider, path string, e existing) {
 		}
 	}
 	for _, h := range hosts {
-		ws.say("  %s", oauth.Clean(h))
+		ws.show("  %s", oauth.Clean(h))
 	}
 	if p.AllowInsecureLoopback {
-		ws.say("It may speak http to this machine.")
+		ws.show("It may speak http to this machine.")
 	}
 	switch {
 	case e.own:
-		ws.say("It takes the place of %s.", path)
+		ws.show("It takes the place of %s.", path)
 	case e.builtIn:
-		ws.say("It takes the place of the catalogue's entry.")
+		ws.show("It takes the place of the catalogue's entry.")
 	}
 }
 
@@ -961,7 +961,8 @@ func runProviderCheck(g *globals, files []string) error {
 		if err != nil {
 			bad = true
 			if !g.cfg.JSON {
-				printError(g.app.Stderr, err, "")
+				_, hint := explain(err)
+				printError(g.app.Stderr, err, hint)
 			}
 		}
 		if g.cfg.JSON {

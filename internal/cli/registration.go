@@ -44,7 +44,7 @@ func (a *attempt) findClient(ctx context.Context, s *store.Store) (err error) {
 		c.ID = a.opts.ClientID
 	case a.wanted.ClientID != "":
 		c.ID = a.wanted.ClientID
-		a.ws.say("Using client %s, which %s names.", oauth.Clean(c.ID), a.ws.manifest.File)
+		a.ws.show("Using client %s, which %s names.", oauth.Clean(c.ID), a.ws.manifest.File)
 	case reg != nil:
 		c.ID = reg.ClientID
 	case a.ws.app.env("APIAUTH_CLIENT_ID_"+id) != "":

@@ -251,9 +251,9 @@ func describeState(h *connection.Header) string {
 func deadline(t, now time.Time) string {
 	left := t.Sub(now)
 	if left <= 0 {
-		return "ended on " + t.Format(time.DateOnly)
+		return "ended on " + t.Local().Format(time.DateOnly)
 	}
-	return fmt.Sprintf("until %s (%s left)", t.Format(time.DateOnly), humanDuration(left))
+	return fmt.Sprintf("until %s (%s left)", t.Local().Format(time.DateOnly), humanDuration(left))
 }
 
 func runList(g *globals) error {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -76,6 +77,11 @@ func (g *globals) workspace() (*workspace, error) {
 
 // homeless is a workspace without a project, for commands that need none.
 func (g *globals) homeless() (*workspace, error) {
+	if g.chdir != "" {
+		if st, err := os.Stat(g.dir()); err != nil || !st.IsDir() {
+			return nil, failf(exitUsage, "give -C a folder that is there", "there is no folder %s", oauth.Clean(g.chdir))
+		}
+	}
 	dirs, err := config.Paths(g.app.Env, g.app.GOOS, g.app.Home)
 	if err != nil {
 		return nil, err
@@ -328,6 +334,12 @@ func (ws *workspace) say(format string, a ...any) {
 	if !ws.cfg.Quiet {
 		fmt.Fprintf(ws.app.Stderr, format+"\n", a...)
 	}
+}
+
+// show prints a line that a person has to see before agreeing to anything, with
+// --quiet, too.
+func (ws *workspace) show(format string, a ...any) {
+	fmt.Fprintf(ws.app.Stderr, format+"\n", a...)
 }
 
 // secretVariable reads a credential from NAME or from the file that NAME_FILE
