@@ -175,36 +175,59 @@ const (
 	tableEnd   = "<!-- end of results -->\n"
 )
 
-// writeTable replaces the results in a document.
-func writeTable(file, commit string, now time.Time, results []result) error {
+// writeTable puts results into a document. Rows of other edits stay as they
+// are; rows whose edit is gone are left out.
+func writeTable(file, commit string, now time.Time, edits []edit, results []result) error {
 	doc, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
 	head, rest, ok := strings.Cut(string(doc), tableBegin)
-	_, tail, found := strings.Cut(rest, tableEnd)
+	old, tail, found := strings.Cut(rest, tableEnd)
 	if !ok || !found {
 		return fmt.Errorf("%s lacks the lines between which the results stand", file)
 	}
-	return os.WriteFile(file, []byte(head+tableBegin+"\n"+table(commit, now, results)+"\n"+tableEnd+tail), 0o644)
+	rows := map[string]string{}
+	for line := range strings.Lines(old) {
+		if id, _, ok := strings.Cut(strings.TrimPrefix(line, "| "), " |"); ok && id != "" {
+			rows[id] = line
+		}
+	}
+	for _, r := range results {
+		rows[r.id] = r.row()
+	}
+	return os.WriteFile(file, []byte(head+tableBegin+"\n"+table(commit, now, edits, rows)+"\n"+tableEnd+tail), 0o644)
 }
 
-func table(commit string, now time.Time, results []result) string {
+func table(commit string, now time.Time, edits []edit, rows map[string]string) string {
 	var b strings.Builder
 	count := map[string]int{}
-	for _, r := range results {
-		count[r.outcome]++
-	}
-	fmt.Fprintf(&b, "%s, commit %s: %d mutants, %d killed, %d survived, %d left out.\n\n", now.UTC().Format("2006-01-02"), commit,
-		len(results), count["killed"], count["survived"], count["left out"])
 	b.WriteString("| | Edit | What it breaks | Caught by |\n|---|---|---|---|\n")
-	cell := strings.NewReplacer("|", "\\|").Replace
-	for _, r := range results {
-		by := "`" + r.by + "`"
-		if r.outcome != "killed" {
-			by = "**" + r.outcome + "**: " + r.by
+	for _, e := range edits {
+		row, ok := rows[e.id]
+		switch {
+		case !ok:
+			count["not run"]++
+			continue
+		case strings.Contains(row, "**survived**"):
+			count["survived"]++
+		case strings.Contains(row, "**left out**"):
+			count["left out"]++
+		default:
+			count["killed"]++
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", r.id, cell(r.title), cell(r.breaks), cell(by))
+		b.WriteString(row)
 	}
-	return b.String()
+	return fmt.Sprintf("%s, commit %s: %d edits, %d killed, %d survived, %d left out, %d not run.\n\n", now.UTC().Format("2006-01-02"), commit,
+		len(edits), count["killed"], count["survived"], count["left out"], count["not run"]) + b.String()
+}
+
+// row is a line of the table.
+func (r result) row() string {
+	by := "`" + r.by + "`"
+	if r.outcome != "killed" {
+		by = "**" + r.outcome + "**: " + r.by
+	}
+	cell := strings.NewReplacer("|", "\\|").Replace
+	return fmt.Sprintf("| %s | %s | %s | %s |\n", r.id, cell(r.title), cell(r.breaks), cell(by))
 }

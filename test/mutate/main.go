@@ -48,7 +48,7 @@ func run(ctx context.Context, args []string, out io.Writer) (code int, err error
 	flags := flag.NewFlagSet("mutate", flag.ContinueOnError)
 	only := flags.String("only", "", "run the edits whose id or title matches this `regexp`")
 	check := flags.Bool("check", false, "only see whether every edit still applies")
-	doc := flags.String("doc", "", "write the table of results into `file`")
+	doc := flags.String("doc", "", "renew the table of results in `file`")
 	verbose := flags.Bool("v", false, "print what the tests print")
 	if err := flags.Parse(args); err != nil {
 		return 2, nil
@@ -62,6 +62,11 @@ func run(ctx context.Context, args []string, out io.Writer) (code int, err error
 		return 2, err
 	}
 	top = strings.TrimSpace(top)
+	commit, err := output(ctx, top, "git", "rev-parse", "--short", "HEAD")
+	if err != nil {
+		return 2, err
+	}
+	commit = strings.TrimSpace(commit)
 	edits, err := readEdits(filepath.Join(top, "test", "mutate", "edits"))
 	if err != nil {
 		return 2, err
@@ -117,18 +122,14 @@ func run(ctx context.Context, args []string, out io.Writer) (code int, err error
 			survived++
 		}
 		results = append(results, r)
+		if *doc != "" {
+			if err := writeTable(*doc, commit, time.Now(), edits, results); err != nil {
+				return 2, err
+			}
+		}
 		fmt.Fprintf(out, "%-8s  %-4s %s (%s; %.0f s)\n", r.outcome, e.id, e.title, r.by, time.Since(began).Seconds())
 	}
 	fmt.Fprintf(out, "%d mutants, %d survived\n", len(results), survived)
-	if *doc != "" {
-		commit, err := output(ctx, top, "git", "rev-parse", "--short", "HEAD")
-		if err != nil {
-			return 2, err
-		}
-		if err := writeTable(*doc, strings.TrimSpace(commit), time.Now(), results); err != nil {
-			return 2, err
-		}
-	}
 	if survived > 0 {
 		return 1, nil
 	}

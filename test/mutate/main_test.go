@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 const example = `# a comment
@@ -122,5 +123,26 @@ func TestEditsAreReadable(t *testing.T) {
 		if e.id[0] < 'A' || e.id[0] > 'F' {
 			t.Errorf("%s: groups are A to F", e.id)
 		}
+	}
+}
+
+func TestTableKeepsWhatWasNotRun(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "doc.md")
+	if err := os.WriteFile(file, []byte("before\n"+tableBegin+"| A1 | old | old | `TestOld` |\n| A2 | a2 | b | **survived**: x |\n| A9 | gone | gone | `TestGone` |\n"+tableEnd+"after\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	edits := []edit{{id: "A1", title: "one"}, {id: "A2", title: "a2"}, {id: "A3", title: "three"}}
+	results := []result{{edit: edits[0], outcome: "killed", by: "TestNew"}}
+	if err := writeTable(file, "abc", time.Unix(0, 0), edits, results); err != nil {
+		t.Fatal(err)
+	}
+	doc, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "before\n" + tableBegin + "\n1970-01-01, commit abc: 3 edits, 1 killed, 1 survived, 0 left out, 1 not run.\n\n" +
+		"| | Edit | What it breaks | Caught by |\n|---|---|---|---|\n| A1 | one |  | `TestNew` |\n| A2 | a2 | b | **survived**: x |\n\n" + tableEnd + "after\n"
+	if string(doc) != want {
+		t.Errorf("got\n%s\nwant\n%s", doc, want)
 	}
 }
