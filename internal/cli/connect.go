@@ -202,6 +202,11 @@ func connectOne(ctx context.Context, ws *workspace, opts connectOptions, name st
 	if err := a.approveChanges(ctx); err != nil {
 		return nil, err
 	}
+	if client, err := ws.issuer(); err != nil {
+		return nil, err
+	} else if _, err := client.RoundTripper(); err != nil {
+		return nil, err // a file of certificates that cannot be read
+	}
 	undoBind, err := ws.bind()
 	if err != nil {
 		return nil, err

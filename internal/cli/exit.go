@@ -177,6 +177,8 @@ func explain(err error) (code int, hint string) {
 		return exitStore, "see whether the keychain waits for an answer on the screen; 'apiauth doctor' tests it"
 	case errors.Is(err, keyring.ErrTooLarge), errors.Is(err, keyring.ErrFailed):
 		return exitStore, "'apiauth doctor' tests the keychain; --store file does without it"
+	case errors.Is(err, connection.ErrNotKept):
+		return exitStore, "use another keychain, or keep the grant in an encrypted file with --store file"
 	case errors.Is(err, connection.ErrStoreFull):
 		return exitStore, "make room on the disk and try again; nothing was lost"
 	case errors.Is(err, connection.ErrNewer), errors.As(err, &newer):

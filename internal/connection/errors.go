@@ -37,6 +37,7 @@ var (
 	ErrStoreFull  = errors.New("no space left for the store")
 	ErrStoreWrite = errors.New("the store cannot be written")
 	ErrStoreRead  = errors.New("the store cannot be read")
+	ErrNotKept    = errors.New("the keychain answered success and did not keep the value")
 	ErrStoreKey   = errors.New("the store's key is missing or wrong")
 )
 

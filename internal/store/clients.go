@@ -195,7 +195,7 @@ func (s *Store) SetClient(ctx context.Context, r connection.Registration, t secr
 				return err
 			}
 			if err != nil || back.Reveal() != string(plain) {
-				return fmt.Errorf("%w: the keychain answered success and did not keep the client secret", connection.ErrStoreWrite)
+				return fmt.Errorf("store the client secret: %w", connection.ErrNotKept)
 			}
 		} else {
 			if err := s.openMaster(ctx); err != nil {

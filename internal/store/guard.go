@@ -293,7 +293,7 @@ func (g *guard) SetGrant(ctx context.Context, grant connection.Grant) error {
 		return err
 	}
 	if err != nil || back.Generation != grant.Generation || !back.Refresh.Equal(grant.Refresh) {
-		return fmt.Errorf("%w: the keychain answered success and did not keep the value", connection.ErrStoreWrite)
+		return connection.ErrNotKept
 	}
 	return nil
 }

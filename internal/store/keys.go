@@ -284,7 +284,7 @@ func (s *Store) ensureKey(ctx context.Context, key connection.Key) (k []byte, ma
 		return nil, true, err
 	}
 	if err != nil || !back.Equal(fresh) {
-		return nil, true, fmt.Errorf("%w: the keychain answered success and did not keep the value", connection.ErrStoreWrite)
+		return nil, true, connection.ErrNotKept
 	}
 	k, err = parseKey(fresh)
 	return k, true, err
