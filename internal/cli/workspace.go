@@ -84,7 +84,7 @@ func (g *globals) homeless() (*workspace, error) {
 	}
 	dirs, err := config.Paths(g.app.Env, g.app.GOOS, g.app.Home)
 	if err != nil {
-		return nil, failf(exitUsage, "", "%w", err)
+		return nil, err
 	}
 	return &workspace{
 		app:       g.app,

@@ -1,9 +1,6 @@
 package config
 
-import (
-	"errors"
-	"strings"
-)
+import "strings"
 
 // Dirs are the user's folders for apiauth, as absolute paths. They need not
 // exist.
@@ -55,7 +52,7 @@ func Paths(env Env, goos, home string) (Dirs, error) {
 			continue
 		}
 		if !absolute(goos, home) {
-			return Dirs{}, errors.New("there is no home folder (HOME is not set to an absolute path), so apiauth does not know where to keep its files; set HOME, or APIAUTH_CONFIG_DIR and APIAUTH_STATE_DIR")
+			return Dirs{}, &Error{"HOME", "is not set to an absolute path, so there is no place for apiauth's files; set it, or APIAUTH_CONFIG_DIR and APIAUTH_STATE_DIR"}
 		}
 		switch goos {
 		case "darwin":

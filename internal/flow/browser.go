@@ -211,7 +211,7 @@ func (o Opener) goos() string {
 func (o Opener) start(ctx context.Context, argv []string) error {
 	cmd := exec.Command(argv[0], argv[1:]...) //nolint:gosec,noctx // checked by Commands; it outlives ctx on purpose
 	cmd.Stdout, cmd.Stderr = o.Stderr, o.Stderr
-	cmd.Env = helperEnv(o.Environ)
+	cmd.Env = o.helperEnv()
 	detach(cmd)
 	if err := cmd.Start(); err != nil {
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
@@ -232,14 +232,40 @@ func (o Opener) start(ctx context.Context, argv []string) error {
 	return nil
 }
 
-// helperEnv leaves out our own secrets, which no browser needs. Nil stays nil.
-func helperEnv(env []string) []string {
-	return slices.DeleteFunc(slices.Clone(env), func(kv string) bool {
-		for _, p := range []string{"APIAUTH_STORE_PASSPHRASE", "APIAUTH_STORE_KEY", "APIAUTH_BUNDLE", "APIAUTH_CLIENT_SECRET_"} {
-			if strings.HasPrefix(kv, p) {
-				return true
-			}
+// helperEnv is the environment of a helper: without our own secrets, which no
+// browser needs, and with a PATH that holds the safe entries alone, because
+// helpers are scripts that look for more programs (xdg-open for dbus-send).
+func (o Opener) helperEnv() []string {
+	env := o.Environ
+	if env == nil {
+		env = os.Environ()
+	}
+	var kept []string
+	for _, kv := range env {
+		name, value, _ := strings.Cut(kv, "=")
+		switch {
+		case ownSecret(name):
+			continue
+		case name == "PATH" || o.goos() == "windows" && strings.EqualFold(name, "PATH"):
+			kv = name + "=" + o.safePath(value)
 		}
-		return false
-	})
+		kept = append(kept, kv)
+	}
+	return kept
+}
+
+// safePath is a PATH without its entries that are relative or lie inside the
+// project.
+func (o Opener) safePath(list string) string {
+	dirs := slices.DeleteFunc(filepath.SplitList(list), func(dir string) bool { return !filepath.IsAbs(dir) || o.inProject(dir) })
+	return strings.Join(dirs, string(filepath.ListSeparator))
+}
+
+func ownSecret(name string) bool {
+	for _, p := range []string{"APIAUTH_STORE_PASSPHRASE", "APIAUTH_STORE_KEY", "APIAUTH_BUNDLE", "APIAUTH_CLIENT_SECRET_"} {
+		if strings.HasPrefix(name, p) {
+			return true
+		}
+	}
+	return false
 }

@@ -194,3 +194,31 @@ func TestOpenRunsAHelper(t *testing.T) {
 		t.Errorf("a helper that stays: %v", err)
 	}
 }
+
+// a helper that is a script finds no programs of the project, either.
+func TestBrowserHelpersPath(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("programs of this test are shell scripts")
+	}
+	root := t.TempDir()
+	bin, project := filepath.Join(root, "bin"), filepath.Join(root, "project")
+	ran := filepath.Join(root, "ran")
+	program(t, filepath.Join(bin, "xdg-open"), "dbus-probe\n")
+	program(t, filepath.Join(bin, "dbus-probe"), "echo ours $KEPT$APIAUTH_STORE_KEY $PATH >>'"+ran+"'\n")
+	for _, dir := range []string{project, filepath.Join(project, "tools")} {
+		program(t, filepath.Join(dir, "dbus-probe"), "echo theirs >>'"+ran+"'\n")
+	}
+	t.Chdir(project)
+	path := strings.Join([]string{".", "", "tools", project, filepath.Join(project, "tools"), bin}, ":")
+	o := flow.Opener{
+		Env:        environment(map[string]string{"PATH": path}),
+		Environ:    []string{"PATH=" + path, "APIAUTH_STORE_KEY=secret", "KEPT=yes"},
+		ProjectDir: project,
+	}
+	if err := o.Open(t.Context(), "https://issuer.example/"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(ran); err != nil || string(got) != "ours yes "+bin+"\n" {
+		t.Errorf("ran %q, %v", got, err)
+	}
+}
