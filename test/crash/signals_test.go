@@ -13,7 +13,9 @@ import (
 )
 
 // a signal at any moment of a refresh ends the process with 128 and its
-// number, and not before the answer to what was sent is durable.
+// number, and not before the answer to what was sent is durable. One that comes
+// a few system calls before the end may find the program done: then the token
+// is printed as if it had come later.
 func TestSignals(t *testing.T) {
 	t.Parallel()
 	for _, sig := range []syscall.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP} {
@@ -21,12 +23,13 @@ func TestSignals(t *testing.T) {
 			name    string
 			at      func(call) bool // nil: when the issuer has the request
 			commits []int           // what may come of it
+			late    bool
 		}{
-			{"before the intent", func(c call) bool { return c.name() == "fallocate" }, []int{0, 1}},
-			{"before it is sent", func(c call) bool { return c.name() == "connect" }, []int{0, 1}},
-			{"in flight", nil, []int{1}},
-			{"after the answer", isAnswer, []int{1}},
-			{"before the record", func(c call) bool { return c.name() == "renameat" }, []int{1}},
+			{"before the intent", func(c call) bool { return c.name() == "fallocate" }, []int{0, 1}, false},
+			{"before it is sent", func(c call) bool { return c.name() == "connect" }, []int{0, 1}, false},
+			{"in flight", nil, []int{1}, false},
+			{"after the answer", isAnswer, []int{1}, false},
+			{"before the record", func(c call) bool { return c.name() == "renameat" }, []int{1}, true},
 		} {
 			t.Run(sig.String()+" "+m.name, func(t *testing.T) {
 				t.Parallel()
@@ -34,7 +37,8 @@ func TestSignals(t *testing.T) {
 				h := withFile(t, is)
 				name, _ := h.expired()
 				x := h.signalled(name, sig, m.at)
-				if x.code != 128+int(sig) || x.sends != x.seals || x.sends > 1 {
+				done := m.late && x.code == 0 && is.Active(x.token())
+				if x.code != 128+int(sig) && !done || x.sends != x.seals || x.sends > 1 {
 					t.Errorf("%d sent, %d sealed: %s", x.sends, x.seals, x.redacted())
 				}
 				noTrace(t, x.result)
