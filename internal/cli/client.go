@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -148,18 +149,21 @@ func runClientSet(ctx context.Context, g *globals, opts clientSetOptions) error 
 		what += " with its secret"
 	}
 	ws.say("Stored %s for %s, %s, in the %s store.", what, oauth.Clean(def.Name), ws.scopeText(scope), s.Kind())
-	ws.sayRedirect(def, redirect)
+	ws.sayRedirect(def, redirect, variables)
 	if recorded, err := ws.recordedStore(ws.projectID); ws.unbound != nil || err == nil && recorded == "" {
 		if s.Kind() != store.KindKeychain && ws.cfg.StoreFrom == "--store" {
 			ws.say("The first connect chooses the store: give it --store %s, too.", s.Kind())
 		}
 	}
 	ws.noteOtherClients(s, opts.Provider, id)
+	if scope == "" {
+		ws.noteOtherStores(s, opts.Provider)
+	}
 	return nil
 }
 
 // sayRedirect names what has to stand in the provider's form.
-func (ws *workspace) sayRedirect(def *providers.Definition, redirect string) {
+func (ws *workspace) sayRedirect(def *providers.Definition, redirect string, variables map[string]string) {
 	if def.AuthorizationEndpoint == "" {
 		return
 	}
@@ -170,9 +174,21 @@ func (ws *workspace) sayRedirect(def *providers.Definition, redirect string) {
 	}
 	ws.say("This redirect URI has to be registered there, exactly:")
 	ws.say("  %s", oauth.Clean(uri))
-	if page := def.Register.Page; page != "" {
+	if page := registerPage(def.Provider, variables); page != "" {
 		ws.say("at %s", oauth.Clean(page))
 	}
+}
+
+// registerPage is where an application is registered, with the values that the
+// variables in its address have, or else their defaults.
+func registerPage(p *providers.Provider, variables map[string]string) string {
+	page := p.Register.Page
+	for _, v := range p.Variables {
+		if value := cmp.Or(variables[v.Name], v.Default); value != "" {
+			page = strings.ReplaceAll(page, "{"+v.Name+"}", value)
+		}
+	}
+	return page
 }
 
 // noteOtherClients names the connections of this project that were made with
@@ -195,6 +211,21 @@ func (ws *workspace) noteOtherClients(s *store.Store, provider, id string) {
 	if len(others) > 0 {
 		ws.warn("%s: made with another client; connect again to use this one", strings.Join(others, ", "))
 	}
+}
+
+// noteOtherStores names the stores that hold a client of the provider for all
+// projects, too: their projects go on with that one.
+func (ws *workspace) noteOtherStores(s *store.Store, provider string) {
+	_ = ws.eachStore(func(other *store.Store) error {
+		if other.ID() == s.ID() {
+			return nil
+		}
+		if _, err := other.Registration(provider, ""); err == nil {
+			ws.warn("the %s store has a client of %s as well, which its projects go on with; set it there, too, with --store %s outside of a project",
+				other.Kind(), oauth.Clean(provider), other.Kind())
+		}
+		return nil
+	})
 }
 
 // clientScope is the project that a registration is for; empty for all projects

@@ -677,8 +677,8 @@ func (a *attempt) enrollError(err error) error {
 }
 
 func (a *attempt) registerPage() string {
-	if a.def.Register.Page != "" {
-		return a.def.Register.Page
+	if page := registerPage(a.def.Provider, a.client.Variables); page != "" {
+		return page
 	}
 	return "the provider's page for developers"
 }

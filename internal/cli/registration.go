@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 
 	"github.com/apiauth/apiauth/internal/connection"
 	"github.com/apiauth/apiauth/internal/flow"
@@ -38,6 +39,14 @@ func (a *attempt) findClient(ctx context.Context, s *store.Store) (err error) {
 			return err
 		}
 	}
+	holder := s // of reg
+	if reg == nil {
+		// One that is for all projects lies in the store of the project in
+		// which it was set.
+		if reg, holder, err = a.ws.registrationElsewhere(a.provider); err != nil {
+			return err
+		}
+	}
 	id := variableName(a.provider)
 	switch {
 	case a.opts.ClientID != "":
@@ -45,8 +54,10 @@ func (a *attempt) findClient(ctx context.Context, s *store.Store) (err error) {
 	case a.wanted.ClientID != "":
 		c.ID = a.wanted.ClientID
 		a.ws.show("Using client %s, which %s names.", oauth.Clean(c.ID), a.ws.manifest.File)
-	case reg != nil:
+	case reg != nil && !a.keepsPublicClient(reg):
 		c.ID = reg.ClientID
+	case a.keepsPublicClient(reg):
+		c.ID = a.before.Pins.ClientID
 	case a.ws.app.env("APIAUTH_CLIENT_ID_"+id) != "":
 		c.ID = a.ws.app.env("APIAUTH_CLIENT_ID_" + id)
 	case a.def.ClientID != "":
@@ -95,9 +106,10 @@ func (a *attempt) findClient(ctx context.Context, s *store.Store) (err error) {
 			return failf(exitRefused, fmt.Sprintf("if that is expected, store the secret again with 'apiauth client set %s'", a.provider),
 				"the client secret stored for %s belongs to %s, but its token endpoint is now %s", a.provider, reg.TokenEndpoint, pins.TokenEndpoint)
 		}
-		if c.Secret, err = s.ClientSecret(ctx, reg); err != nil {
+		if c.Secret, err = holder.ClientSecret(ctx, reg); err != nil {
 			return err
 		}
+		c.keep = holder != s // refreshes look for it in the project's own store
 	}
 	if c.Secret.IsZero() && c.ID != "" {
 		pins, err := a.def.Pin(providers.PinOptions{Flow: flow.FlowBrowser, Variables: c.Variables, ClientID: c.ID, HasSecret: true, RedirectURI: c.RedirectURI})
@@ -108,7 +120,14 @@ func (a *attempt) findClient(ctx context.Context, s *store.Store) (err error) {
 		}
 	}
 	if a.opts.ClientID != "" && !same {
-		c.keep = true
+		// One without a secret is known by what is pinned; it must not take the
+		// place of one whose secret other connections need.
+		c.keep = reg == nil || holder != s || !reg.HasSecret || !c.Secret.IsZero()
+	}
+	if c.keep && reg != nil && !same && holder == s {
+		if err := a.checkReplaced(s, reg); err != nil {
+			return err
+		}
 	}
 	if c.ID != "" || a.opts.ImportStdin {
 		return nil // a personal access token needs no client; a refresh token says so later
@@ -117,6 +136,54 @@ func (a *attempt) findClient(ctx context.Context, s *store.Store) (err error) {
 		return a.registerWithPerson(ctx)
 	}
 	return a.noClient()
+}
+
+// registrationElsewhere finds a client that is for all projects of the user in
+// the stores that are not this project's; nil when there is none.
+func (ws *workspace) registrationElsewhere(provider string) (reg *connection.Registration, holder *store.Store, err error) {
+	err = ws.eachStore(func(s *store.Store) error {
+		r, err := s.Registration(provider, "")
+		if errors.Is(err, connection.ErrNotStored) {
+			return nil
+		}
+		if err == nil && (reg == nil || r.SetAt.After(reg.SetAt)) {
+			reg, holder = r, s
+		}
+		return err
+	})
+	return reg, holder, err
+}
+
+// keepsPublicClient reports that the connection was made with a client that has
+// no secret and is not stored, after the stored one was set.
+func (a *attempt) keepsPublicClient(reg *connection.Registration) bool {
+	h := a.before
+	return h != nil && h.Provider == a.provider && h.Pins.ClientID != "" && h.Pins.AuthMethod == oauth.AuthNone &&
+		reg != nil && reg.ClientID != h.Pins.ClientID && reg.SetAt.Before(h.ConnectedAt)
+}
+
+// checkReplaced refuses to store another client in place of one that other
+// connections need for their refreshes, unless that was agreed to.
+func (a *attempt) checkReplaced(s *store.Store, reg *connection.Registration) error {
+	if a.opts.Yes || !reg.HasSecret {
+		return nil
+	}
+	names, err := s.Names(a.ws.projectID)
+	if err != nil {
+		return err
+	}
+	var others []string
+	for _, name := range names {
+		h, err := s.Header(connection.Key{Project: a.ws.projectID, Name: name})
+		if err == nil && name != a.name && h.Provider == a.provider && h.Pins.ClientID == reg.ClientID {
+			others = append(others, name)
+		}
+	}
+	if len(others) == 0 {
+		return nil
+	}
+	return failf(exitUsage, "--yes stores it all the same, and those have to be connected again; a project of its own can have another client ('apiauth client set PROVIDER --project')",
+		"client %s is stored for %s, and its secret is needed by %s: another client would take its place", oauth.Clean(reg.ClientID), oauth.Clean(a.provider), strings.Join(others, ", "))
 }
 
 // keyOnly reports that no client is needed: the provider knows static keys only.
@@ -157,8 +224,9 @@ func (a *attempt) askVariables(ctx context.Context) error {
 func (a *attempt) registerWithPerson(ctx context.Context) error {
 	ws, def := a.ws, a.def
 	ws.say("No client is registered for %s yet. It takes a minute:", oauth.Clean(def.Name))
-	if def.Register.Page != "" {
-		ws.say("  1. open      %s", def.Register.Page)
+	page := registerPage(def.Provider, a.client.Variables)
+	if page != "" {
+		ws.say("  1. open      %s", oauth.Clean(page))
 	}
 	for i, step := range def.Register.Steps {
 		ws.say("  %d. %s", i+2, oauth.Clean(step))
@@ -168,8 +236,8 @@ func (a *attempt) registerWithPerson(ctx context.Context) error {
 	if def.Register.Notes != "" {
 		ws.say("  note: %s", oauth.Clean(def.Register.Notes))
 	}
-	if def.Register.Page != "" && ws.mayOpenBrowser(a.opts.NoBrowser) {
-		if err := ws.openBrowser(ctx, def.Register.Page); err != nil {
+	if page != "" && ws.mayOpenBrowser(a.opts.NoBrowser) {
+		if err := ws.openBrowser(ctx, page); err != nil {
 			ws.warn("no browser could be opened: %v", err)
 		}
 	}
