@@ -73,3 +73,31 @@ func TestNothingIsSentWithoutAnIntent(t *testing.T) {
 		r.alive("a")
 	})
 }
+
+// an answer is durable before anybody looks whether it is of use. What a
+// process leaves behind that is killed while it deals with a broken one still
+// has the new refresh token.
+func TestCrashWithABrokenAnswer(t *testing.T) {
+	bothKinds(t, strict(), func(r *rig) {
+		for n := 1; ; n++ {
+			conn := fmt.Sprintf("c%d", n)
+			r.connect(conn)
+			r.clock.add(twoHours)
+			r.must(r.issuer.SetFaults("once:refresh:bad-type"))
+			point := r.crashing(n, func(src *connection.Source) { _, _ = src.Token(r.Context(), conn, connection.Option{}) })
+			r.must(r.issuer.SetFaults())
+			if point == "" {
+				if n < 8 {
+					r.Errorf("only %d points", n)
+				}
+				break
+			}
+			if lossy(point) {
+				continue
+			}
+			if _, err := r.token(conn, connection.Option{}); err != nil {
+				r.Errorf("killed %s: %v", point, err)
+			}
+		}
+	})
+}

@@ -115,8 +115,13 @@ func run(ctx context.Context, args []string, out io.Writer) (code int, err error
 	for _, e := range selected {
 		began := time.Now()
 		r, err := lab.try(ctx, e)
+		if err := ctx.Err(); err != nil {
+			return 2, err
+		}
 		if err != nil {
-			return 2, fmt.Errorf("%s %s: %w", e.id, e.title, err)
+			broken = append(broken, fmt.Errorf("%s %s: %w", e.id, e.title, err))
+			fmt.Fprintf(out, "%-8s  %-4s %s\n", "broken", e.id, e.title)
+			continue
 		}
 		if r.outcome == "survived" {
 			survived++
@@ -130,6 +135,9 @@ func run(ctx context.Context, args []string, out io.Writer) (code int, err error
 		fmt.Fprintf(out, "%-8s  %-4s %s (%s; %.0f s)\n", r.outcome, e.id, e.title, r.by, time.Since(began).Seconds())
 	}
 	fmt.Fprintf(out, "%d mutants, %d survived\n", len(results), survived)
+	if len(broken) > 0 {
+		return 2, errors.Join(broken...)
+	}
 	if survived > 0 {
 		return 1, nil
 	}
