@@ -221,8 +221,8 @@ func (ws *workspace) noteOtherStores(s *store.Store, provider string) {
 			return nil
 		}
 		if _, err := other.Registration(provider, ""); err == nil {
-			ws.warn("the %s store has a client of %s as well, which its projects go on with; set it there, too, with --store %s outside of a project",
-				other.Kind(), oauth.Clean(provider), other.Kind())
+			ws.warn("the %s store has a client of %s as well, which its projects go on with; set it in one of them, too",
+				other.Kind(), oauth.Clean(provider))
 		}
 		return nil
 	})
