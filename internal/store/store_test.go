@@ -433,7 +433,7 @@ func TestPrepareFindsOut(t *testing.T) {
 		"locked":      func(m *keyringtest.Memory) error { m.Lock(); return keyring.ErrLocked },
 		"denied":      func(m *keyringtest.Memory) error { m.Deny(keyringtest.Set); return keyring.ErrDenied },
 		"absent":      func(m *keyringtest.Memory) error { m.Absent(); return keyring.ErrAbsent },
-		"loses":       func(m *keyringtest.Memory) error { m.LoseWrites(); return connection.ErrStoreWrite },
+		"loses":       func(m *keyringtest.Memory) error { m.LoseWrites(); return connection.ErrNotKept },
 		"too small":   func(m *keyringtest.Memory) error { m.MaxSize(8); return keyring.ErrTooLarge },
 		"never grows": func(m *keyringtest.Memory) error { m.RefuseOverwrites(); return nil },
 	} {
@@ -513,7 +513,7 @@ func TestGrantItem(t *testing.T) {
 		t.Error("the grant came back changed", err)
 	}
 	h.mem.LoseWrites()
-	h.wantErr(g.SetGrant(t.Context(), connection.Grant{Generation: 8, Refresh: secret.New("x")}), connection.ErrStoreWrite)
+	h.wantErr(g.SetGrant(t.Context(), connection.Grant{Generation: 8, Refresh: secret.New("x")}), connection.ErrNotKept)
 	for goos, limit := range map[string]int{"windows": 2560, "darwin": 2730} {
 		h.opt.Keychain = keyring.New(keyring.Options{Backend: h.mem, GOOS: goos})
 		g := h.again().lock("on-" + goos)
