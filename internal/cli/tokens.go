@@ -13,6 +13,7 @@ import (
 	"github.com/apiauth/apiauth/internal/oauth"
 	"github.com/apiauth/apiauth/internal/project"
 	"github.com/apiauth/apiauth/internal/providers"
+	"github.com/apiauth/apiauth/internal/store"
 	"github.com/apiauth/apiauth/internal/strictyaml"
 )
 
@@ -42,6 +43,9 @@ func (ws *workspace) token(ctx context.Context, name string, o connection.Option
 	}
 	if errors.Is(err, connection.ErrNeedsConnect) {
 		return connection.Access{}, failf(exitNeedsConnect, "run 'apiauth connect "+name+"' to grant access again", "%w", err)
+	}
+	if errors.Is(err, connection.ErrStoreKey) && s.Kind() == store.KindKeychain {
+		return connection.Access{}, failf(exitStore, "unless another keychain has it: run 'apiauth connect "+name+"' to grant access again", "%w", err)
 	}
 	return access, err
 }

@@ -261,9 +261,10 @@ func (s *Store) Wipe(ctx context.Context, project string, each func(key connecti
 				failed = append(failed, err)
 				continue
 			}
+			_, stored := s.Header(key)
 			if err := g.Delete(ctx); err != nil {
 				failed = append(failed, fmt.Errorf("remove %q: %w", name, err))
-			} else if each != nil {
+			} else if each != nil && !errors.Is(stored, connection.ErrNotStored) { // not for a lock alone
 				each(key)
 			}
 			g.Unlock()
