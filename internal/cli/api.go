@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -243,7 +244,7 @@ type plainWriter struct {
 }
 
 func (w *plainWriter) Write(p []byte) (int, error) {
-	b := append(w.tail, p...)
+	b := slices.Concat(w.tail, p)
 	shown := make([]byte, 0, len(b))
 	for len(b) > 0 && (utf8.FullRune(b) || len(b) >= utf8.UTFMax) {
 		r, n := utf8.DecodeRune(b)

@@ -41,7 +41,7 @@ func (fullGuard) Begin(context.Context, connection.Intent) error {
 func TestTheIntentComesBeforeTheRequest(t *testing.T) {
 	bothKinds(t, strict(), func(r *rig) {
 		r.connect("a")
-		r.clock.add(twoHours)
+		r.clock.add(pastExpiry)
 		src := r.process()
 		sent := 0
 		src.Issuer = watched{src.Issuer.(*oauth.HTTP), func() {
@@ -61,7 +61,7 @@ func TestTheIntentComesBeforeTheRequest(t *testing.T) {
 func TestNothingIsSentWithoutAnIntent(t *testing.T) {
 	bothKinds(t, strict(), func(r *rig) {
 		r.connect("a")
-		r.clock.add(twoHours)
+		r.clock.add(pastExpiry)
 		if n := r.requests(func() {
 			src := r.process()
 			src.Store = fullStore{src.Store}
@@ -82,7 +82,7 @@ func TestCrashWithABrokenAnswer(t *testing.T) {
 		for n := 1; ; n++ {
 			conn := fmt.Sprintf("c%d", n)
 			r.connect(conn)
-			r.clock.add(twoHours)
+			r.clock.add(pastExpiry)
 			r.must(r.issuer.SetFaults("once:refresh:bad-type"))
 			point := r.crashing(n, func(src *connection.Source) { _, _ = src.Token(r.Context(), conn, connection.Option{}) })
 			r.must(r.issuer.SetFaults())

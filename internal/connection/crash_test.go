@@ -121,7 +121,7 @@ func TestCrashDuringRefresh(t *testing.T) { // R-63, R-64, R-65
 				for n := 1; ; n++ {
 					conn := fmt.Sprintf("c%d", n)
 					r.connect(conn)
-					r.clock.add(twoHours)
+					r.clock.add(pastExpiry)
 					point := r.crashing(n, func(src *connection.Source) { _, _ = src.Token(r.Context(), conn, connection.Option{}) })
 					if point == "" {
 						if n < 8 {
@@ -146,7 +146,7 @@ func TestCrashDuringRefresh(t *testing.T) { // R-63, R-64, R-65
 						r.Errorf("%s: %d requests to recover, want %d", point, got, want)
 					}
 					for range 3 { // and it goes on
-						r.clock.add(twoHours)
+						r.clock.add(pastExpiry)
 						r.alive(conn)
 					}
 				}
@@ -169,7 +169,7 @@ func TestCrashWithGoodToken(t *testing.T) {
 				break
 			}
 			r.alive(conn)
-			r.clock.add(twoHours)
+			r.clock.add(pastExpiry)
 			r.alive(conn)
 		}
 		if n := r.issuer.Stats().Reuse; n != 0 {
@@ -211,7 +211,7 @@ func TestCrashDuringLogin(t *testing.T) {
 					r.wantErr(err, connection.ErrNotConnected)
 				}
 				r.connect(conn)
-				r.clock.add(twoHours)
+				r.clock.add(pastExpiry)
 				r.alive(conn)
 			}
 		}
@@ -227,7 +227,7 @@ func TestInterruptedLoginRevives(t *testing.T) {
 	r := start(t, strict(), store.KindKeychain)
 	r.connect("a")
 	r.issuer.RevokeAll()
-	r.clock.add(twoHours)
+	r.clock.add(pastExpiry)
 	_, err := r.token("a", connection.Option{})
 	r.wantErr(err, connection.ErrNeedsConnect)
 	l := r.login("a", "alice")
@@ -248,7 +248,7 @@ func TestCrashBeforeTheKeychain(t *testing.T) {
 	r := start(t, gracious(), store.KindKeychain)
 	r.connect("a")
 	r.alive("a")
-	r.clock.add(twoHours)
+	r.clock.add(pastExpiry)
 	for n := 1; ; n++ {
 		if p := r.crashing(n, func(src *connection.Source) { _, _ = src.Token(t.Context(), "a", connection.Option{}) }); p == "before SetGrant" {
 			break
@@ -257,11 +257,11 @@ func TestCrashBeforeTheKeychain(t *testing.T) {
 		}
 		for range 2 { // so that the keychain has caught up
 			r.alive("a")
-			r.clock.add(twoHours)
+			r.clock.add(pastExpiry)
 		}
 	}
 	for range 3 {
-		r.clock.add(twoHours)
+		r.clock.add(pastExpiry)
 		r.alive("a")
 		if rec := r.read("a"); rec.Keychain != connection.KeychainPending || rec.Body.Refresh.IsZero() {
 			t.Errorf("the keychain is %q", rec.Keychain)

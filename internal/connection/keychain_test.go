@@ -33,20 +33,20 @@ func TestCopyGoesOnlyWhenAnotherProcessHasReadTheKeychain(t *testing.T) {
 		}
 	}
 	state(connection.KeychainPending, true)
-	r.clock.add(twoHours)
+	r.clock.add(pastExpiry)
 	_, err = src.Token(t.Context(), "a", connection.Option{}) // the process that wrote it
 	r.must(err)
 	state(connection.KeychainPending, true)
-	r.clock.add(twoHours)
+	r.clock.add(pastExpiry)
 	r.alive("a") // a later one
 	state(connection.KeychainConfirmed, false)
-	r.clock.add(twoHours)
+	r.clock.add(pastExpiry)
 	r.alive("a")
 	state(connection.KeychainConfirmed, false)
 
 	// And when the keychain then loses it, nothing is deleted, nothing sent.
 	r.mem.Remove("apiauth."+r.store.ID(), "p1.a.grant")
-	r.clock.add(twoHours)
+	r.clock.add(pastExpiry)
 	if n := r.requests(func() {
 		_, err := r.token("a", connection.Option{})
 		r.wantErr(err, connection.ErrNeedsConnect)
@@ -77,11 +77,11 @@ func TestKeychainWritesFail(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := start(t, strict(), store.KindKeychain)
 			r.connect("a")
-			r.clock.add(twoHours)
+			r.clock.add(pastExpiry)
 			r.alive("a")
 			r.opt.Keychain = keyring.New(keyring.Options{Backend: r.mem, Deadline: 40e6, Budget: -1, GOOS: "linux"}) // 40 ms
 			release := fault(r.mem)
-			r.clock.add(twoHours)
+			r.clock.add(pastExpiry)
 			r.alive("a")
 			if rec := r.read("a"); rec.Keychain != connection.KeychainSuspended || rec.Body.Refresh.IsZero() {
 				t.Errorf("the keychain is %q", rec.Keychain)
@@ -95,7 +95,7 @@ func TestKeychainWritesFail(t *testing.T) {
 			r.opt.Keychain = keyring.New(keyring.Options{Backend: r.mem, Budget: -1, GOOS: "linux"})
 			sets := r.mem.Calls(keyringtest.Set)
 			for range 3 {
-				r.clock.add(twoHours)
+				r.clock.add(pastExpiry)
 				r.alive("a")
 			}
 			if n := r.mem.Calls(keyringtest.Set); n != sets {
@@ -110,7 +110,7 @@ func TestKeychainWritesFail(t *testing.T) {
 				t.Fatalf("repair: %t, %v", ok, err)
 			}
 			for range 2 {
-				r.clock.add(twoHours)
+				r.clock.add(pastExpiry)
 				r.alive("a")
 			}
 			if rec := r.read("a"); rec.Keychain != connection.KeychainPending {
@@ -143,10 +143,10 @@ func TestRepairKeepsASealedAnswer(t *testing.T) {
 			r := start(t, strict(), store.KindKeychain)
 			r.connect("a")
 			r.mem.Script(keyringtest.Fault{Op: keyringtest.Set, Match: isGrant, Skip: true})
-			r.clock.add(twoHours)
+			r.clock.add(pastExpiry)
 			a := r.alive("a")
 			r.mem.Heal()
-			r.clock.add(twoHours)
+			r.clock.add(pastExpiry)
 			for n, p := 1, "?"; p != "after Seal"; n++ {
 				if p = r.crashing(n, func(src *connection.Source) {
 					src.Issuer = sealedOnly{src.Issuer, n}
@@ -160,7 +160,7 @@ func TestRepairKeepsASealedAnswer(t *testing.T) {
 				if n := r.requests(func() { r.alive(left) }); n != 0 {
 					t.Errorf("%d requests: the answer was thrown away", n)
 				}
-				r.clock.add(twoHours)
+				r.clock.add(pastExpiry)
 				r.alive(left)
 			} else if r.issuer.Active(a.Token) {
 				t.Error("the family lives on")
@@ -197,17 +197,17 @@ func TestOlderCopyOfTheFiles(t *testing.T) { // R-50
 	r := start(t, strict(), store.KindKeychain)
 	r.connect("a")
 	saved := copyTree(t, r.store.Dir())
-	r.clock.add(twoHours)
+	r.clock.add(pastExpiry)
 	r.alive("a")
-	r.clock.add(twoHours)
+	r.clock.add(pastExpiry)
 	r.alive("a")
 	saved()
-	r.clock.add(twoHours)
+	r.clock.add(pastExpiry)
 	r.alive("a")
 	if !r.warned("older copy") {
 		t.Error("nobody was told")
 	}
-	r.clock.add(twoHours)
+	r.clock.add(pastExpiry)
 	r.alive("a")
 	if n := r.issuer.Stats().Reuse; n != 0 {
 		t.Errorf("%d reuses", n)
@@ -240,7 +240,7 @@ func copyTree(t *testing.T, dir string) (restore func()) {
 func TestLastLoginWins(t *testing.T) {
 	bothKinds(t, strict(), func(r *rig) {
 		r.connect("a")
-		r.clock.add(twoHours)
+		r.clock.add(pastExpiry)
 		l := r.login("a", "alice")
 		first, err := r.token("a", connection.Option{}) // a refresh while the person was at it
 		r.must(err)
@@ -250,7 +250,7 @@ func TestLastLoginWins(t *testing.T) { // R-78
 		if !a.Token.Equal(rec.Body.Access) || a.Token.Equal(first.Token) {
 			r.Error("not the last login's token")
 		}
-		r.clock.add(twoHours)
+		r.clock.add(pastExpiry)
 		r.alive("a")
 	})
 }
@@ -280,7 +280,7 @@ func TestAnotherAccount(t *testing.T) {
 				r.Errorf("yes %t: %v, account %v", yes, err, a.Header.Account)
 			}
 		}
-		r.clock.add(twoHours)
+		r.clock.add(pastExpiry)
 		r.alive("a")
 	})
 }
@@ -301,7 +301,7 @@ func TestFailedLoginLeavesTheGrant(t *testing.T) {
 				r.Errorf("%s: the code was sent %d times", fault, n)
 			}
 			r.must(r.issuer.SetFaults())
-			r.clock.add(twoHours)
+			r.clock.add(pastExpiry)
 			r.alive("a")
 		}
 		_, err := r.process().Enroll(r.Context(), connection.Login{Draft: r.login("a", "alice").Draft})
@@ -317,7 +317,7 @@ func TestStaticKey(t *testing.T) {
 		l.Request, l.Key, l.Draft.Flow = nil, secret.New("static-key"), connection.FlowKey
 		_, err := r.process().Enroll(r.Context(), l)
 		r.must(err)
-		r.clock.add(1000 * twoHours)
+		r.clock.add(1000 * pastExpiry)
 		a, err := r.process().Token(r.Context(), "key", connection.Option{})
 		if err != nil || !a.Token.Equal(secret.New("static-key")) || !a.ExpiresAt.IsZero() {
 			r.Errorf("the key did not come back: %v", err)
@@ -340,7 +340,7 @@ func TestImport(t *testing.T) {
 		if point != "" && point != "after Seal" {
 			continue
 		}
-		r.clock.add(twoHours)
+		r.clock.add(pastExpiry)
 		r.alive("a")
 	}
 }
@@ -422,7 +422,7 @@ func TestDisconnectWithLockedKeychain(t *testing.T) {
 func TestDisconnectWithoutTheRefreshToken(t *testing.T) {
 	r := start(t, sandbox.Options{}, store.KindKeychain)
 	r.connect("a")
-	r.clock.add(twoHours)
+	r.clock.add(pastExpiry)
 	r.alive("a") // only the keychain has it now
 	r.mem.Script(keyringtest.Fault{Op: keyringtest.Get, Match: isGrant, Skip: true, Err: keyring.ErrDenied, Times: 1})
 	f, err := r.process().Disconnect(t.Context(), "a", false)
@@ -446,7 +446,7 @@ func TestRename(t *testing.T) {
 		r.wantErr(err, connection.ErrNotConnected)
 		for range 3 {
 			r.alive("b")
-			r.clock.add(twoHours)
+			r.clock.add(pastExpiry)
 		}
 		for _, name := range []string{"b", "taken"} {
 			_, err := r.process().Disconnect(r.Context(), name, true)

@@ -87,7 +87,7 @@ func TestProcessesAtOnce(t *testing.T) { // R-60
 		t.Run(fmt.Sprint(count), func(t *testing.T) {
 			r := start(t, strict(), store.KindFile)
 			r.connect("a")
-			r.clock.add(twoHours)
+			r.clock.add(pastExpiry)
 			if n := r.requests(func() {
 				// They wait at the lock until all are there, or nearly.
 				guard, err := r.store.Lock(t.Context(), connection.Key{Project: projectID, Name: "a"}, 0)
@@ -123,7 +123,7 @@ func TestProcessKilled(t *testing.T) { // R-64: kill -9 for real
 	for n := 1; ; n++ {
 		name := fmt.Sprintf("c%d", n)
 		r.connect(name)
-		r.clock.add(twoHours)
+		r.clock.add(pastExpiry)
 		if _, err := r.spawn(name, n)(); err == nil {
 			if n < 8 {
 				t.Errorf("only %d points", n)
@@ -131,7 +131,7 @@ func TestProcessKilled(t *testing.T) { // R-64: kill -9 for real
 			break
 		}
 		r.alive(name)
-		r.clock.add(twoHours)
+		r.clock.add(pastExpiry)
 		r.alive(name)
 	}
 	if n := r.issuer.Stats().Reuse; n != 0 {

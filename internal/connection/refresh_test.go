@@ -37,7 +37,7 @@ func TestHundredAtOnce(t *testing.T) { // R-60
 			r := start(t, strict(), store.KindKeychain)
 			r.connect("a")
 			if !o.Refresh {
-				r.clock.add(twoHours)
+				r.clock.add(pastExpiry)
 			}
 			// All have read the old record before the first one may refresh.
 			src := r.process()
@@ -101,7 +101,7 @@ func TestRotationForWeeks(t *testing.T) {
 	bothKinds(t, strict(), func(r *rig) {
 		r.connect("a")
 		for range 12 {
-			r.clock.add(twoHours)
+			r.clock.add(pastExpiry)
 			if n := r.requests(func() { r.alive("a") }); n != 1 {
 				r.Errorf("%d requests", n)
 			}
@@ -138,7 +138,7 @@ func TestEveryFailureThenHealth(t *testing.T) {
 			bothKinds(t, strict(), func(r *rig) {
 				r.connect("a")
 				for range 3 {
-					r.clock.add(twoHours)
+					r.clock.add(pastExpiry)
 					r.must(r.issuer.SetFaults(f.fault))
 					var err error
 					n := r.requests(func() { _, err = r.token("a", connection.Option{}) })
@@ -150,9 +150,9 @@ func TestEveryFailureThenHealth(t *testing.T) {
 					}
 				}
 				r.must(r.issuer.SetFaults())
-				r.clock.add(twoHours)
+				r.clock.add(pastExpiry)
 				r.alive("a")
-				r.clock.add(twoHours)
+				r.clock.add(pastExpiry)
 				r.alive("a")
 				if n := r.issuer.Stats().Reuse; n != 0 {
 					r.Errorf("%d reuses", n)
@@ -192,7 +192,7 @@ func TestGrantEnded(t *testing.T) { // R-66
 		if _, err = r.process().Token(r.Context(), "b", connection.Option{}); err != nil {
 			r.Error(err)
 		}
-		r.clock.add(twoHours)
+		r.clock.add(pastExpiry)
 		n := r.requests(func() {
 			_, err := r.token("a", connection.Option{})
 			r.wantErr(err, connection.ErrNeedsConnect)
@@ -220,7 +220,7 @@ func TestLostAnswer(t *testing.T) { // R-65, R-68
 	t.Run("with grace", func(t *testing.T) {
 		r := start(t, gracious(), store.KindKeychain)
 		r.connect("a")
-		r.clock.add(twoHours)
+		r.clock.add(pastExpiry)
 		r.must(r.issuer.SetFaults("once:refresh:token-drop-after"))
 		if n := r.requests(func() { r.alive("a") }); n != 2 {
 			t.Errorf("%d requests", n)
@@ -232,7 +232,7 @@ func TestLostAnswer(t *testing.T) { // R-65, R-68
 	t.Run("strict", func(t *testing.T) {
 		r := start(t, strict(), store.KindKeychain)
 		r.connect("a")
-		r.clock.add(twoHours)
+		r.clock.add(pastExpiry)
 		r.must(r.issuer.SetFaults("once:refresh:token-drop-after"))
 		_, err := r.token("a", connection.Option{})
 		r.wantErr(err, connection.ErrNeedsConnect)
@@ -243,7 +243,7 @@ func TestLostAnswer(t *testing.T) { // R-65, R-68
 	t.Run("for ever", func(t *testing.T) {
 		r := start(t, gracious(), store.KindFile)
 		r.connect("a")
-		r.clock.add(twoHours)
+		r.clock.add(pastExpiry)
 		r.must(r.issuer.SetFaults("refresh:token-drop-after"))
 		if n := r.requests(func() {
 			_, err := r.token("a", connection.Option{})
@@ -350,7 +350,7 @@ func TestRequestsAreFew(t *testing.T) { // R-68, R-69
 		t.Run(name, func(t *testing.T) {
 			r := start(t, strict(), store.KindFile)
 			r.connect("a")
-			r.clock.add(twoHours)
+			r.clock.add(pastExpiry)
 			before := r.clock.now()
 			far := &scripted{steps: c.steps(r)}
 			src := r.process()
@@ -378,7 +378,7 @@ func TestRequestsAreFew(t *testing.T) { // R-68, R-69
 func TestCallerGivesUpInFlight(t *testing.T) {
 	bothKinds(t, strict(), func(r *rig) {
 		r.connect("a")
-		r.clock.add(twoHours)
+		r.clock.add(pastExpiry)
 		ctx, cancel := context.WithCancel(r.Context())
 		src := r.process()
 		src.Issuer = cancelling{src.Issuer.(*oauth.HTTP), cancel}
@@ -392,7 +392,7 @@ func TestCallerGivesUpInFlight(t *testing.T) { // R-71
 		}); n != 1 {
 			r.Errorf("%d requests", n)
 		}
-		r.clock.add(twoHours)
+		r.clock.add(pastExpiry)
 		if n := r.requests(func() {
 			if _, err := src.Token(ctx, "a", connection.Option{}); err == nil {
 				r.Error("a cancelled call went on")
@@ -460,7 +460,7 @@ func TestClockBackWithoutRefreshToken(t *testing.T) {
 	r.must(err)
 	r.clock.add(-240 * time.Hour)
 	r.alive("a")
-	r.clock.add(240*time.Hour + twoHours)
+	r.clock.add(240*time.Hour + pastExpiry)
 	_, err = r.token("a", connection.Option{})
 	r.wantErr(err, connection.ErrNeedsConnect)
 }
@@ -523,7 +523,7 @@ func TestChangedDefinition(t *testing.T) { // R-46
 	r.define([]byte(strings.Replace(yaml, "/token\n", "/elsewhere\n", 1)))
 	for _, expired := range []bool{false, true} {
 		if expired {
-			r.clock.add(twoHours)
+			r.clock.add(pastExpiry)
 		}
 		if n := r.requests(func() {
 			_, err := r.token("a", connection.Option{})
@@ -542,7 +542,7 @@ func TestChangedDefinition(t *testing.T) { // R-46
 func TestStoreFailsBeforeTheRequest(t *testing.T) {
 	r := start(t, strict(), store.KindKeychain)
 	r.connect("a")
-	r.clock.add(twoHours)
+	r.clock.add(pastExpiry)
 	r.mem.Lock()
 	if n := r.requests(func() {
 		if _, err := r.token("a", connection.Option{}); err == nil {
@@ -601,9 +601,9 @@ func TestBrokenAnswerWithARefreshToken(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bothKinds(t, sandbox.Options{}, func(r *rig) {
 				r.connect("a")
-				r.clock.add(twoHours)
+				r.clock.add(pastExpiry)
 				r.alive("a")
-				r.clock.add(twoHours)
+				r.clock.add(pastExpiry)
 				src := r.process()
 				src.Issuer = &scripted{steps: []func(context.Context) (oauth.Answer, error){r.answers(200, body, "")}}
 				if _, err := src.Token(r.Context(), "a", connection.Option{}); err == nil {
@@ -611,7 +611,7 @@ func TestBrokenAnswerWithARefreshToken(t *testing.T) {
 				}
 				for range 3 {
 					r.alive("a")
-					r.clock.add(twoHours)
+					r.clock.add(pastExpiry)
 				}
 				if !r.read("a").Body.Spare.IsZero() {
 					r.Error("the token before it is kept for ever")

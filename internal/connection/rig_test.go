@@ -207,7 +207,7 @@ func (r *rig) requests(do func()) int {
 	return r.issuer.Stats().TokenRequests - before
 }
 
-const twoHours = 2 * time.Hour
+const pastExpiry = 2 * time.Hour
 
 func bothKinds(t *testing.T, o sandbox.Options, run func(r *rig)) {
 	t.Helper()

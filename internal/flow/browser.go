@@ -238,7 +238,7 @@ func (o Opener) start(ctx context.Context, argv []string) error {
 func (o Opener) helperEnv() []string {
 	env := o.Environ
 	if env == nil {
-		env = os.Environ()
+		env = os.Environ() //nolint:forbidigo // what os/exec does for a command without an environment
 	}
 	var kept []string
 	for _, kv := range env {

@@ -22,9 +22,9 @@ func (t Terminal) Pick(ctx context.Context, title, description string, options [
 		return nil, err
 	}
 	chosen := []string{}
-	for i, on := range p.chosen {
-		if on {
-			chosen = append(chosen, options[i].Value)
+	for i, o := range options {
+		if p.chosen[i] {
+			chosen = append(chosen, o.Value)
 		}
 	}
 	return chosen, nil
