@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 
 	"github.com/apiauth/apiauth/internal/providers"
@@ -56,6 +57,22 @@ func TestAnswersAtATerminal(t *testing.T) {
 		}
 		if out.String() != want {
 			t.Fatalf("in pieces of %d: %q, want %q", size, out.String(), want)
+		}
+	}
+}
+
+// no line of a message begins like the command of a CI system, which pass
+// over blanks at its beginning.
+func TestNoCommandsInMessages(t *testing.T) {
+	hostile := strings.Repeat("x", 70) + " ::add-mask::y ##[error]z " + strings.Repeat("z", 70) + " ##vso[task] ::stop-commands::a\n::set-env::b"
+	var b bytes.Buffer
+	writeWrapped(&b, "apiauth: error: ", hostile)
+	for _, l := range wrap(oauthCleanLong(hostile), 70) {
+		b.WriteString("  " + l + "\n")
+	}
+	for line := range strings.Lines(b.String()) {
+		if l := strings.TrimSpace(line); strings.HasPrefix(l, "::") || strings.HasPrefix(l, "##") {
+			t.Errorf("a line begins with %q", l)
 		}
 	}
 }

@@ -109,6 +109,10 @@ func runConnect(ctx context.Context, g *globals, opts connectOptions) error {
 		return usagef("--client-secret-stdin and --import-stdin cannot both read standard input")
 	}
 	for _, name := range names {
+		if strings.Contains(name, "://") {
+			return failf(exitUsage, fmt.Sprintf("choose a name for the connection: 'apiauth connect NAME --provider %s'", oauth.Clean(name)),
+				"%q is the address of an issuer, not the name of a connection", oauth.Clean(name))
+		}
 		if !project.ValidName(name) {
 			return usagef("%q is no connection name: use lower case letters, digits and hyphens, at most 63, beginning with a letter or digit", oauth.Clean(name))
 		}

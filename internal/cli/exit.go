@@ -217,8 +217,8 @@ func printError(w io.Writer, err error, hint string) {
 // writeWrapped breaks a message at blanks so that no line is wider than
 // lineWidth, as far as its words allow; a command in quotes counts as one word,
 // so that it can be copied. Continued lines are indented. The text
-// may come from anywhere: no line of it can begin like a CI command, because
-// none begins without our prefix or a blank.
+// may come from anywhere: no line of it can begin like a CI command, also after
+// the blanks that CI systems pass over.
 func writeWrapped(w io.Writer, prefix, msg string) {
 	for i, line := range strings.Split(msg, "\n") {
 		head := "  "
@@ -271,7 +271,7 @@ func units(words []string) []string {
 func oauthCleanLong(s string) string {
 	words := strings.Fields(s)
 	for i, word := range words {
-		if strings.ContainsFunc(word, func(r rune) bool { return r < 0x20 || r >= 0x7f }) {
+		if strings.ContainsFunc(word, func(r rune) bool { return r < 0x20 || r >= 0x7f }) || strings.HasPrefix(word, "::") || strings.HasPrefix(word, "##") {
 			words[i] = oauth.Clean(word)
 		}
 	}

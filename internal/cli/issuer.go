@@ -54,10 +54,15 @@ func (ws *workspace) discover(ctx context.Context, issuer string, allowLoopback 
 		return providers.Metadata{}, err
 	}
 	m, err := client.Discover(ctx, issuer, allowLoopback)
-	if err != nil {
-		return providers.Metadata{}, fmt.Errorf("discover %s: %w", oauth.Clean(issuer), err)
+	var status *oauth.StatusError
+	switch {
+	case err == nil:
+		return metadata(m), nil
+	case errors.Is(err, oauth.ErrUnusable) && !errors.As(err, &status):
+		return providers.Metadata{}, failf(exitFailure, "check the address; what an issuer publishes is taken as a whole or not at all, and 'apiauth provider add FILE' takes a definition instead",
+			"discover %s: %w", oauth.Clean(issuer), err)
 	}
-	return metadata(m), nil
+	return providers.Metadata{}, fmt.Errorf("discover %s: %w", oauth.Clean(issuer), err)
 }
 
 // approvals is what a person agreed to of issuers that no catalogue knows.

@@ -47,6 +47,10 @@ func (ws *workspace) token(ctx context.Context, name string, o connection.Option
 	if errors.Is(err, connection.ErrStoreKey) && s.Kind() == store.KindKeychain {
 		return connection.Access{}, failf(exitStore, "unless another keychain has it: run 'apiauth connect "+name+"' to grant access again", "%w", err)
 	}
+	if err == nil && ctx.Err() != nil {
+		// A signal came while the answer was on its way: that is stored now.
+		return connection.Access{}, context.Cause(ctx)
+	}
 	return access, err
 }
 

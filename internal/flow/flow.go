@@ -160,6 +160,9 @@ func (e Env) say(format string, a ...any) {
 	var b strings.Builder
 	used := 0
 	for _, word := range strings.Fields(fmt.Sprintf(format, a...)) {
+		if strings.HasPrefix(word, "::") || strings.HasPrefix(word, "##") {
+			word = oauth.Clean(word) // a CI system would obey a line that begins so
+		}
 		n := utf8.RuneCountInString(word)
 		switch {
 		case used == 0:
