@@ -345,7 +345,8 @@ func (r *renewal) post(ctx context.Context, rec *Record, grant Grant, req oauth.
 // stored. After a cancellation it goes on for lingerTimeout at most.
 func sendSealed(ctx context.Context, s *Source, guard Guard, req oauth.TokenRequest, imported secret.Text) (oauth.Answer, error) {
 	caller := ctx
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sendTimeout)
+	// The time of a request is limited where it is made, and there patiently.
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(caller, func() {
 		linger := time.NewTimer(lingerTimeout)

@@ -19,7 +19,6 @@ const (
 	maxWaitTotal     = 30 * time.Second // waits that an issuer asked for, in total
 	resendWithin     = 10 * time.Second // a request whose answer was lost is sent once more within this
 	backwardsClock   = 5 * time.Minute  // how far the clock may have gone back before expiries are distrusted
-	sendTimeout      = 45 * time.Second // bound of a request that no longer follows the caller's cancellation
 	lingerTimeout    = 10 * time.Second // and how long its answer is awaited after that cancellation
 	resendAside      = 5 * time.Minute  // how long a lost answer is asked for again while the stored token is good: no published grace is longer
 	revokeTimeout    = 10 * time.Second

@@ -100,7 +100,15 @@ func NewHTTP(o Options) (*HTTP, error) {
 // makes: the same certificates, proxies, dial, TLS and header limits; no cookies
 // and no redirects (a caller must not wrap it in a client that follows them),
 // no connection kept. The limits on body and total time are the caller's.
-func (h *HTTP) RoundTripper() (http.RoundTripper, error) { return h.get(false) }
+func (h *HTTP) RoundTripper() (http.RoundTripper, error) {
+	t, err := h.get(false)
+	if err != nil {
+		return nil, err
+	}
+	t = t.Clone()
+	t.ResponseHeaderTimeout = h.o.Timeouts.Header
+	return t, nil
+}
 
 // call is one HTTP request.
 type call struct {
@@ -128,14 +136,15 @@ func (h *HTTP) do(ctx context.Context, c call) (reply, error) {
 	if err != nil {
 		return reply{}, refusef("send a request: %s", err)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, h.o.Timeouts.Total, errTotal)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer patiently(h.o.Timeouts.Total, func() { cancel(errTotal) })()
 
-	resp, sent, err := h.roundTrip(ctx, c, u, false)
+	resp, sent, err := h.roundTrip(ctx, cancel, c, u, false)
 	if _, unknown := errors.AsType[x509.UnknownAuthorityError](err); unknown && !sent {
 		// Nothing was sent: the bundle file did not know the authority, the
 		// rest of the system's certificates may.
-		resp, sent, err = h.roundTrip(ctx, c, u, true)
+		resp, sent, err = h.roundTrip(ctx, cancel, c, u, true)
 	}
 	if err != nil {
 		return reply{}, broken(ctx, u.Host, err, sent, "")
@@ -158,6 +167,40 @@ func (h *HTTP) do(ctx context.Context, c call) (reply, error) {
 	return reply{resp.StatusCode, resp.Header, body, h.o.Now()}, nil
 }
 
+// awake is how long what arrived while this process stood still may take to be
+// read once it goes on.
+const awake = 5 * time.Second
+
+// patiently calls f after d, unless stop comes first. When the timer is late by
+// a second or more, this process stood still (a stopped process, a machine that
+// slept): an answer may wait in the socket, and is given a moment.
+func patiently(d time.Duration, f func()) (stop func()) {
+	var (
+		mu    sync.Mutex
+		timer *time.Timer
+		woken bool
+	)
+	due := time.Now().Add(d)
+	mu.Lock()
+	defer mu.Unlock()
+	timer = time.AfterFunc(d, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if late := time.Since(due); !woken && late >= time.Second {
+			woken = true
+			timer.Reset(awake)
+			return
+		}
+		f()
+	})
+	return func() {
+		mu.Lock()
+		defer mu.Unlock()
+		woken = true
+		timer.Stop()
+	}
+}
+
 var (
 	errTotal = errors.New("total time is over")
 	errProxy = errors.New("the proxy setting is not usable")
@@ -165,7 +208,7 @@ var (
 
 // roundTrip sends c and returns the header of the answer. sent is false only
 // when certainly no byte of the request has left.
-func (h *HTTP) roundTrip(ctx context.Context, c call, u *url.URL, allRoots bool) (resp *http.Response, sent bool, err error) {
+func (h *HTTP) roundTrip(ctx context.Context, cancel context.CancelCauseFunc, c call, u *url.URL, allRoots bool) (resp *http.Response, sent bool, err error) {
 	transport, err := h.get(allRoots)
 	if err != nil {
 		return nil, false, err
@@ -174,8 +217,14 @@ func (h *HTTP) roundTrip(ctx context.Context, c call, u *url.URL, allRoots bool)
 	// Net/http reports later stages too, but not without a race between
 	// writing and reporting, and claiming "not sent" wrongly costs a grant.
 	var mu sync.Mutex
+	header := func() {} // ends the wait for the answer's header
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GotConn: func(httptrace.GotConnInfo) { mu.Lock(); sent = true; mu.Unlock() },
+		GotConn: func(httptrace.GotConnInfo) {
+			mu.Lock()
+			defer mu.Unlock()
+			sent = true
+			header = patiently(h.o.Timeouts.Header, func() { cancel(errTotal) })
+		},
 	})
 	req := (&http.Request{
 		Method: c.method, URL: u, Host: u.Host, Header: c.header.Clone(),
@@ -198,6 +247,7 @@ func (h *HTTP) roundTrip(ctx context.Context, c call, u *url.URL, allRoots bool)
 	resp, err = transport.RoundTrip(req)
 	mu.Lock()
 	defer mu.Unlock()
+	header()
 	return resp, sent, err
 }
 
@@ -233,7 +283,6 @@ func (h *HTTP) get(allRoots bool) (*http.Transport, error) {
 		},
 		TLSClientConfig:        config, // through a proxy
 		TLSHandshakeTimeout:    h.o.Timeouts.TLS,
-		ResponseHeaderTimeout:  h.o.Timeouts.Header,
 		MaxResponseHeaderBytes: maxHeader,
 		DisableCompression:     true,
 		// An idle connection may be closed by the server just when a request
