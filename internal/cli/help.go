@@ -123,7 +123,11 @@ func habits() []*cobra.Command {
 			}
 			root := cmd.Root()
 			root.SetArgs(append([]string{real}, args...))
-			return root.ExecuteContext(cmd.Context())
+			called, err := root.ExecuteContextC(cmd.Context())
+			if err != nil && isUsageError(err) {
+				return failf(exitUsage, "'"+called.CommandPath()+" --help' lists what it takes", "%w", err)
+			}
+			return err
 		},
 	}
 	hint := &cobra.Command{
