@@ -283,6 +283,9 @@ func judge(text string, failed bool) outcome {
 			o.by = "Test" + name + ", which hung"
 		}
 	}
+	if failed && o.none {
+		o.unbuilt = true // a suite that builds the product before its tests
+	}
 	if failed && o.by == "" {
 		o.by = "the test process ended"
 	}

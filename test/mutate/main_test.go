@@ -102,6 +102,7 @@ func TestJudge(t *testing.T) {
 		{"skipped", "=== RUN   TestA\n--- SKIP: TestA (0.00s)\n", false, outcome{skipped: "TestA"}},
 		{"nothing ran", "testing: warning: no tests to run\nok\n", false, outcome{none: true}},
 		{"does not compile", "FAIL\tx [build failed]\n", true, outcome{failed: true, unbuilt: true, none: true, by: "the test process ended"}},
+		{"the product does not compile", "build apiauth: exit status 1\nFAIL\tx 0.2s\nFAIL\n", true, outcome{failed: true, unbuilt: true, none: true, by: "the test process ended"}},
 		{"hung", "=== RUN   TestA\npanic: test timed out after 3m0s\n\trunning tests:\n\t\tTestA (3m0s)\n", true, outcome{failed: true, by: "TestA, which hung"}},
 	} {
 		got := judge(c.text, c.failed)
