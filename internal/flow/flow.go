@@ -329,7 +329,8 @@ func (e *ChoiceError) Error() string {
 
 // Choose returns the flow to use. FlowAuto (or "") takes the first flow of the
 // provider's list that is possible with m; a device code comes before a browser
-// where no browser can be opened, and client credentials are taken only when the
+// where no browser can be opened (unless it wants a client that is set up for it,
+// and there is a terminal to paste at), and client credentials are taken only when the
 // provider names them first, since such a grant belongs to nobody. A flow that
 // was asked for by name is refused only when it cannot work. Errors are
 // *ChoiceError.
@@ -367,7 +368,10 @@ func Choose(flow string, p *providers.Provider, m Means) (string, error) {
 	if len(p.Flows) == 0 {
 		return fail("its definition names no flow")
 	}
-	if !m.Browser && offers(FlowDevice) && m.Person && impossible(FlowDevice, p, m) == "" {
+	// Where the device flow wants a client that is set up for it, and the final
+	// address can be pasted, the client at hand is used the way it was made for.
+	paste := m.Terminal && p.DeviceNote != "" && offers(FlowBrowser) && impossible(FlowBrowser, p, m) == ""
+	if !m.Browser && offers(FlowDevice) && m.Person && !paste && impossible(FlowDevice, p, m) == "" {
 		return FlowDevice, nil
 	}
 	var reasons []string

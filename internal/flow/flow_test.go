@@ -137,3 +137,24 @@ func TestReadSecret(t *testing.T) {
 		}
 	}
 }
+
+// A device flow that wants a client of its own is not chosen where the address
+// can be pasted: the client at hand is most likely made for the browser.
+func TestChooseDeviceWithItsOwnClient(t *testing.T) {
+	p := &providers.Provider{
+		ID: "acme", Flows: []string{flow.FlowBrowser, flow.FlowDevice}, RedirectURI: "http://127.0.0.1:*/callback/acme",
+		TokenEndpointAuthMethod: "none", DeviceNote: "Acme wants a device client.",
+	}
+	for _, c := range []struct {
+		means flow.Means
+		want  string
+	}{
+		{flow.Means{Person: true, Terminal: true}, flow.FlowBrowser},
+		{flow.Means{Person: true}, flow.FlowDevice},
+		{flow.Means{Person: true, Terminal: true, Browser: true}, flow.FlowBrowser},
+	} {
+		if got, err := flow.Choose(flow.FlowAuto, p, c.means); got != c.want || err != nil {
+			t.Errorf("with %+v: %q, %v; want %q", c.means, got, err, c.want)
+		}
+	}
+}
