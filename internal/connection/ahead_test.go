@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/apiauth/apiauth/internal/connection"
+	"github.com/apiauth/apiauth/internal/keyring/keyringtest"
 	"github.com/apiauth/apiauth/internal/oauth"
+	"github.com/apiauth/apiauth/internal/store"
 )
 
 // watched is an issuer that tells when a token request is about to be sent.
@@ -100,4 +102,69 @@ func TestCrashWithABrokenAnswer(t *testing.T) {
 			}
 		}
 	})
+}
+
+// The record is the durable point of a rotation, and the keychain follows.
+func TestTheKeychainFollowsTheRecord(t *testing.T) {
+	r := start(t, strict(), store.KindKeychain)
+	before := r.connect("a").Generation
+	r.clock.add(pastExpiry)
+	writes := 0
+	r.mem.Slow(keyringtest.Set, func() {
+		writes++
+		h, err := r.store.Header(connection.Key{Project: projectID, Name: "a"})
+		if err != nil || h.Generation <= before {
+			t.Errorf("the keychain is written, and the record is not: %v", err)
+		}
+	})
+	r.alive("a")
+	if writes == 0 {
+		t.Error("the keychain was not written")
+	}
+}
+
+// unwritable is a store whose record cannot be replaced.
+type unwritable struct{ connection.Store }
+
+func (s unwritable) Lock(ctx context.Context, key connection.Key, wait time.Duration) (connection.Guard, error) {
+	g, err := s.Store.Lock(ctx, key, wait)
+	return unwritableGuard{g}, err
+}
+
+type unwritableGuard struct{ connection.Guard }
+
+func (unwritableGuard) Commit(context.Context, *connection.Record) error {
+	return fmt.Errorf("write the record: %w", connection.ErrStoreFull)
+}
+
+// a token is handed out when it is durable, and not before. Its answer is
+// kept, so that the next process needs no request.
+func TestNothingIsHandedOutThatIsNotStored(t *testing.T) {
+	bothKinds(t, strict(), func(r *rig) {
+		r.connect("a")
+		r.clock.add(pastExpiry)
+		src := r.process()
+		src.Store = unwritable{src.Store}
+		a, err := src.Token(r.Context(), "a", connection.Option{})
+		r.wantErr(err, connection.ErrStoreFull)
+		if !a.Token.IsZero() {
+			r.Error("a token came with the error")
+		}
+		if n := r.requests(func() { r.alive("a") }); n != 0 {
+			r.Errorf("%d requests for an answer that lay there", n)
+		}
+	})
+}
+
+// a clock that stands before the moment when a token arrived says nothing
+// about its age. A little is forgiven.
+func TestClockBeforeTheToken(t *testing.T) {
+	for back, want := range map[time.Duration]int{time.Minute: 0, 24 * time.Hour: 1, 240 * time.Hour: 1} {
+		r := start(t, strict(), store.KindFile)
+		r.connect("a")
+		r.clock.add(-back)
+		if n := r.requests(func() { r.alive("a") }); n != want {
+			t.Errorf("%v back: %d requests, want %d", back, n, want)
+		}
+	}
 }
