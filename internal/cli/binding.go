@@ -65,14 +65,18 @@ func (ws *workspace) recordStore(s *store.Store) (undo func(), err error) {
 	if err != nil || recorded == s.ID() {
 		return func() {}, err
 	}
-	if err := ws.registry.SetStore(id, s.ID()); err != nil {
+	var gone *project.UnknownProjectError
+	if err = ws.registry.SetStore(id, s.ID()); errors.As(err, &gone) {
+		err = ws.keepBinding(s) // taken away just now
+	}
+	if err != nil {
 		return nil, err
 	}
 	return func() {
 		if ws.holdsGrants(id) {
 			return
 		}
-		if err := ws.registry.SetStore(id, recorded); err != nil {
+		if err := ws.registry.SetStore(id, recorded); err != nil && !errors.As(err, &gone) {
 			ws.warn("%v", err)
 		}
 		ws.opened = nil
