@@ -632,6 +632,9 @@ func (r *renewal) ended(ctx context.Context, rec *Record, cause error) (Access, 
 	if !r.interrupted.IsZero() {
 		next.StateReason = fmt.Sprintf("a refresh was interrupted at %s between the issuer's answer and its storing, and the issuer no longer accepts the grant",
 			r.interrupted.UTC().Format(time.RFC3339))
+		// An issuer that counts the repeated token as stolen has ended the
+		// access tokens of the grant as well: serving one would hide that.
+		next.TTL, next.ExpiryKnown = 0, true
 	}
 	if err := r.commit(context.WithoutCancel(ctx), &next); err != nil {
 		return Access{}, err
