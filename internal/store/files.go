@@ -47,6 +47,26 @@ func readFile(dir, name string) ([]byte, error) {
 	return doc[:n], nil
 }
 
+// checkFolders refuses to read where somebody else could have put or taken away
+// files: the folder of the store, and that of the project if it exists.
+func (s *Store) checkFolders(project string) error {
+	for _, dir := range []string{s.dir, project} {
+		info, err := os.Lstat(dir)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil
+		case err != nil:
+			return readError("read "+dir, err)
+		case !info.IsDir():
+			return fmt.Errorf("%w: %s is not a folder", connection.ErrStoreRead, dir)
+		}
+		if err := checkOwner(dir, info); err != nil {
+			return fmt.Errorf("%w: %w", connection.ErrStoreRead, err)
+		}
+	}
+	return nil
+}
+
 // writeFile replaces a file durably: temporary file, sync, rename, sync of the
 // folder.
 func (s *Store) writeFile(dir, name string, doc []byte) error {

@@ -46,6 +46,9 @@ func (s *Store) load(key connection.Key) (*connection.Header, sealedPart, error)
 	if err != nil {
 		return nil, sealedPart{}, err
 	}
+	if err := s.checkFolders(dir); err != nil {
+		return nil, sealedPart{}, err
+	}
 	doc, err := readFile(dir, key.Name+recordSuffix)
 	if err != nil {
 		return nil, sealedPart{}, err

@@ -103,6 +103,11 @@ func TestLinksAndStrangers(t *testing.T) { // R-47
 		if _, err := h.store.Lock(t.Context(), key("a"), 0); !errors.Is(err, connection.ErrStoreWrite) {
 			t.Errorf("%s of another user: %v", path, err)
 		}
+		if path != h.opt.Dir {
+			if _, err := h.store.Read(t.Context(), key("a")); !errors.Is(err, connection.ErrStoreRead) {
+				t.Errorf("read below %s of another user: %v", path, err)
+			}
+		}
 		h.must(os.Chown(path, 0, 0))
 	}
 	h.must(os.Chown(h.path("a", recordSuffix), 12345, 12345))
