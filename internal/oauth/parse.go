@@ -7,7 +7,6 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -349,16 +348,4 @@ func (o object) keep(names []string) map[string]string {
 		kept[name] = s
 	}
 	return kept
-}
-
-// MissingScopes returns the scopes that were asked for and not granted,
-// in the order asked.
-func MissingScopes(asked, granted []string) []string {
-	var missing []string
-	for _, s := range asked {
-		if !slices.Contains(granted, s) && !slices.Contains(missing, s) {
-			missing = append(missing, s)
-		}
-	}
-	return missing
 }
