@@ -4,7 +4,10 @@
 // beyond reading definition files.
 package providers
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Client authentication methods of a definition. The first three are those of
 // RFC 7591 section 2. AuthSecretUser is Stripe's: HTTP Basic with the secret as
@@ -260,4 +263,11 @@ type Source struct {
 	// Unverified marks facts for which no text of a page of the vendor was
 	// read; the URL is where to look, or who says so instead.
 	Unverified bool `yaml:"unverified"`
+}
+
+// Verified reports whether any fact of the definition was compared with the text
+// of a page of the vendor. Commands say so of entries of which none was: those
+// rest on what public libraries and memory agree on.
+func (p *Provider) Verified() bool {
+	return slices.ContainsFunc(p.Sources, func(s Source) bool { return !s.Unverified })
 }
