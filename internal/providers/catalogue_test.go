@@ -84,7 +84,7 @@ func TestCatalogue(t *testing.T) {
 func needed(d *providers.Definition) map[string]string {
 	values := map[string]string{}
 	for _, v := range d.Variables {
-		if v.Default != "" || v.From == providers.FromCallback || v.From == providers.FromToken {
+		if v.Default != "" || v.From != "" && v.From != providers.FromUser {
 			continue
 		}
 		for _, candidate := range []string{"acme", "acme.eu", "1234567", "acme.auth.eu-west-1", "sso.acme.example"} {
@@ -112,7 +112,7 @@ func TestCatalogueHosts(t *testing.T) {
 	for _, d := range list {
 		pins := pin(t, d, providers.PinOptions{Variables: needed(d)})
 		hosts := slices.Clone(pins.APIHosts)
-		for _, url := range []string{pins.AuthorizationEndpoint, pins.TokenEndpoint, pins.DeviceAuthorizationEndpoint, pins.RevocationEndpoint, pins.IntrospectionEndpoint, pins.UserinfoEndpoint} {
+		for _, url := range []string{pins.AuthorizationEndpoint, pins.TokenEndpoint, pins.DeviceAuthorizationEndpoint, pins.RevocationEndpoint, pins.IntrospectionEndpoint, pins.UserinfoEndpoint, pins.RefreshEndpoint} {
 			if url == "" {
 				continue
 			}
