@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -35,6 +36,8 @@ type connectOptions struct {
 	Yes         bool
 	Variables   map[string]string
 	RedirectURI string
+	Site        string
+	Resources   []string
 }
 
 func newConnectCmd(g *globals) *cobra.Command {
@@ -78,6 +81,8 @@ Connecting again asks for what was granted before, plus what the manifest and
 	f.BoolVarP(&opts.Yes, "yes", "y", false, "agree to what would be asked: a new issuer, another account, changed endpoints")
 	f.StringToStringVar(&opts.Variables, "var", nil, "set a variable of the provider, such as tenant=contoso")
 	f.StringVar(&opts.RedirectURI, "redirect-uri", "", "the redirect `URI` that the client is registered with")
+	f.StringVar(&opts.Site, "site", "", "connect this `SITE`, where the account reaches several")
+	f.StringArrayVar(&opts.Resources, "resource", nil, "ask for a token for this `URL` (RFC 8707); repeat for more")
 	_ = cmd.RegisterFlagCompletionFunc("provider", completeProviders(g))
 	_ = cmd.RegisterFlagCompletionFunc("flow", cobra.FixedCompletions(
 		[]string{"auto", "browser", "device", "paste", "client-credentials", "key"}, cobra.ShellCompDirectiveNoFileComp))
@@ -419,9 +424,19 @@ func (a *attempt) settle(ctx context.Context) error {
 		ClientID:    a.client.ID,
 		HasSecret:   !a.client.Secret.IsZero(),
 		RedirectURI: a.client.RedirectURI,
+		Site:        a.opts.Site,
+		Resources:   a.opts.Resources,
 	})
 	if err != nil {
 		return err
+	}
+	if a.opts.Site != "" && pins.Site == nil {
+		return usagef("--site: an account at %s is not divided into sites", oauth.Clean(a.def.Name))
+	}
+	for _, resource := range a.opts.Resources {
+		if u, err := url.Parse(resource); err != nil || u.Scheme == "" || u.Host == "" || u.Fragment != "" {
+			return usagef("--resource: %q is not an absolute URL without a fragment (RFC 8707 section 2)", oauth.Clean(resource))
+		}
 	}
 	a.pins = pins
 	return a.chooseScopes(ctx)
@@ -526,6 +541,7 @@ func (a *attempt) obtain(ctx context.Context) (*connection.Login, error) {
 			ScopesAsked:    a.scopes,
 			Pins:           a.pins,
 		},
+		Client: a.oauthClient(),
 		Confirm: func(ctx context.Context, was, is connection.Account) bool {
 			ws.show("%q belonged to %s; now %s signed in.", a.name, describeAccount(was), describeAccount(is))
 			if a.opts.Yes {
@@ -557,6 +573,11 @@ func (a *attempt) obtain(ctx context.Context) (*connection.Login, error) {
 	return login, nil
 }
 
+// oauthClient is the client with the authentication method of the flow.
+func (a *attempt) oauthClient() oauth.Client {
+	return oauth.Client{ID: a.client.ID, Secret: a.client.Secret, Method: a.pins.AuthMethod}
+}
+
 func (a *attempt) runFlow(ctx context.Context) (*flow.Result, error) {
 	ws := a.ws
 	ctx, cancel := context.WithTimeout(ctx, a.opts.Timeout)
@@ -568,7 +589,7 @@ func (a *attempt) runFlow(ctx context.Context) (*flow.Result, error) {
 	fa := flow.Attempt{
 		Pins:        a.pins,
 		Provider:    a.def.Provider,
-		Client:      oauth.Client{ID: a.client.ID, Secret: a.client.Secret, Method: a.pins.AuthMethod},
+		Client:      a.oauthClient(),
 		Scopes:      a.scopes,
 		AccountHint: a.opts.Account,
 		Port:        a.opts.Port,
@@ -649,19 +670,10 @@ func (a *attempt) imported(ctx context.Context, login *connection.Login, value s
 		a.ws.warn("the API of %s does not accept it as an access token, so it is taken for a refresh token", oauth.Clean(a.def.Name))
 		return a.noClient()
 	}
-	endpoint := a.pins.TokenEndpoint
-	if a.pins.RefreshEndpoint != "" {
-		endpoint = a.pins.RefreshEndpoint
-	}
 	login.Draft.Flow = connection.FlowImport
 	login.Imported = value
-	login.Request = &oauth.TokenRequest{
-		Endpoint:              endpoint,
-		Client:                oauth.Client{ID: a.client.ID, Secret: a.client.Secret, Method: a.pins.AuthMethod},
-		Form:                  oauth.RefreshForm(value),
-		Headers:               a.pins.Token.Headers,
-		AllowInsecureLoopback: a.pins.AllowInsecureLoopback,
-	}
+	request := connection.RefreshRequest(&a.pins, a.oauthClient(), value)
+	login.Request = &request
 	return nil
 }
 

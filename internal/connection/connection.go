@@ -172,5 +172,13 @@ func (a Access) TTL(now time.Time) (ttl time.Duration, ok bool) {
 }
 
 func rules(p *providers.Pins) oauth.Rules {
-	return oauth.Rules{Type: p.Token.Type, ScopeSeparator: p.Token.ScopeSeparator, Keep: p.Token.Keep}
+	r := oauth.Rules{
+		Type: p.Token.Type, ScopeSeparator: p.Token.ScopeSeparator, Keep: p.Token.Keep, KeepAs: p.Token.KeepAs,
+		Inside: p.Token.Inside, Fields: p.Token.Fields, ErrorCodes: p.Token.ErrorCodes,
+		SelfRenewing: p.Token.Renewal != nil && p.Token.Renewal.SelfRenews,
+	}
+	if second := p.Token.SecondScopes; second != nil {
+		r.SecondScopes, r.SecondPrefix = second.Field, second.Prefix
+	}
+	return r
 }

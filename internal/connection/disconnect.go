@@ -116,6 +116,7 @@ func (s *Source) revoke(ctx context.Context, rec *Record, refresh, clientSecret 
 		Access:                rec.Body.Access,
 		Refresh:               refresh,
 		Subject:               rec.Account.Subject,
+		Rename:                p.Token.Rename,
 		AllowInsecureLoopback: p.AllowInsecureLoopback,
 	})
 	return err == nil, err

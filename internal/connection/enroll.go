@@ -21,6 +21,9 @@ type Login struct {
 	Request *oauth.TokenRequest
 	Answer  *oauth.Answer
 	Key     secret.Text
+	// Client authenticates a second request, where the provider exchanges the
+	// token of a login for a long-lived one. Zero: the stored client.
+	Client oauth.Client
 	// Imported is the refresh token inside Request that stays valid when the
 	// answer brings no other one.
 	Imported secret.Text
@@ -151,7 +154,7 @@ func (s *Source) enrollLocked(ctx context.Context, key Key, l Login) (_ *Record,
 		}
 		return nil, nil, definite(kind, err, "exchange the login for tokens of %q", key.Name)
 	}
-	next, err := r.granted(context.WithoutCancel(ctx), cur, l.Draft, l.Callback, ans)
+	next, err := r.granted(context.WithoutCancel(ctx), cur, l.Draft, l.Callback, ans, l.Client)
 	if err != nil {
 		_ = guard.Drop()
 		return nil, nil, exchangeError(key.Name, err)
@@ -162,6 +165,8 @@ func (s *Source) enrollLocked(ctx context.Context, key Key, l Login) (_ *Record,
 
 func exchangeError(name string, err error) error {
 	switch code := oauth.ErrorCode(err); {
+	case errors.Is(err, ErrTemporary):
+		return err
 	case code == "invalid_client" || code == "unauthorized_client" || code == "incorrect_client_credentials":
 		return definite(ErrClient, err, "connect %q", name)
 	case oauth.IsTemporary(err):
@@ -172,11 +177,12 @@ func exchangeError(name string, err error) error {
 }
 
 // granted makes a record of a first token response. It does not store it.
-func (s *Source) granted(ctx context.Context, cur *Record, draft Header, callback map[string]string, ans oauth.Answer) (*Record, error) {
+func (s *Source) granted(ctx context.Context, cur *Record, draft Header, callback map[string]string, ans oauth.Answer, c oauth.Client) (*Record, error) {
 	tok, err := oauth.ParseToken(ans, rules(&draft.Pins))
 	if err != nil {
 		return nil, err
 	}
+	tok, ans = s.upgrade(ctx, &draft, tok, ans, c)
 	next := &Record{Header: draft}
 	next.State = StateOK
 	next.Body.Kept = maps.Clone(callback)
@@ -193,6 +199,9 @@ func (s *Source) granted(ctx context.Context, cur *Record, draft Header, callbac
 	next.ConnectedAt = next.ReceivedAt
 	if d := draft.Pins.Token.GrantLifetime; d > 0 {
 		next.GrantDeadline = next.ConnectedAt.Add(time.Duration(d) * time.Second)
+	}
+	if err := s.chooseSite(ctx, cur, next); err != nil {
+		return nil, err
 	}
 	if err := next.Pins.BindAPI(next.Body.Kept); err != nil {
 		return nil, definite(ErrRefused, err, "bind %q to its API", draft.Name)

@@ -29,6 +29,7 @@ const (
 type issuer interface {
 	PostToken(ctx context.Context, r oauth.TokenRequest) (oauth.Answer, error)
 	Identity(ctx context.Context, r oauth.IdentityRequest) (oauth.Account, error)
+	Sites(ctx context.Context, r oauth.SitesRequest) ([]oauth.Site, error)
 	Revoke(ctx context.Context, r oauth.RevokeRequest) error
 }
 
@@ -206,7 +207,18 @@ func (s *Source) lasting(h *Header, o Option) bool {
 	if !h.ExpiryKnown {
 		return true
 	}
-	return s.remaining(h) > wanted(time.Duration(h.TTL)*time.Second, o.MinTTL)
+	return s.remaining(h) > wanted(time.Duration(h.TTL)*time.Second, max(o.MinTTL, early(h)))
+}
+
+// early is how long before its end a token is renewed that only renews itself
+// while it is alive; at most half of its life, so that a short one is not renewed
+// by every command.
+func early(h *Header) time.Duration {
+	if h.Pins.Token.Renewal == nil {
+		return 0
+	}
+	before := time.Duration(h.Pins.Token.Renewal.Before) * time.Second
+	return min(before, time.Duration(h.TTL)*time.Second/2)
 }
 
 // wanted is how much life a token must have left to be handed out. What a

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/apiauth/apiauth/internal/loopback"
 	"github.com/apiauth/apiauth/internal/oauth"
+	"github.com/apiauth/apiauth/internal/providers"
 	"github.com/apiauth/apiauth/internal/secret"
 )
 
@@ -131,9 +133,11 @@ func newLogin(env Env, a Attempt, redirect string) (*login, error) {
 		issRequired: a.Pins.IssParameterSupported,
 		hosts:       hostsOf(a.Pins.AuthorizationEndpoint, a.Pins.TokenEndpoint),
 	}
-	var params map[string]string
+	var params, rename map[string]string
 	var hintParam string
+	var second providers.SecondScopes
 	if a.Provider != nil {
+		rename, second = a.Provider.AuthorizeRename, a.Provider.Scopes.Second
 		hintParam = a.Provider.LoginHintParam
 		params = make(map[string]string, len(a.Provider.Authorize))
 		for name, value := range a.Provider.Authorize {
@@ -142,11 +146,16 @@ func newLogin(env Env, a Attempt, redirect string) (*login, error) {
 			}
 			params[name] = value
 		}
+		g.expect.extra = maps.Clone(a.Provider.CallbackKeep)
 		for _, v := range a.Provider.Variables {
-			if v.From == "callback" {
-				g.expect.extra = append(g.expect.extra, v.Name)
+			if v.From == providers.FromCallback && g.expect.extra[v.Name] == "" {
+				if g.expect.extra == nil {
+					g.expect.extra = map[string]string{}
+				}
+				g.expect.extra[v.Name] = v.Name
 			}
 		}
+		g.expect.codeParam = a.Provider.CodeParam
 	}
 	g.url, err = oauth.AuthorizeURL(oauth.AuthorizeRequest{
 		Endpoint:              a.Pins.AuthorizationEndpoint,
@@ -155,6 +164,10 @@ func newLogin(env Env, a Attempt, redirect string) (*login, error) {
 		Scopes:                a.Scopes,
 		ScopeSeparator:        a.separator(),
 		OmitScope:             a.omitScope(),
+		SecondParam:           second.Param,
+		SecondPrefix:          second.Prefix,
+		Rename:                rename,
+		Resources:             a.Pins.Resources,
 		State:                 state,
 		PKCE:                  g.pkce,
 		Verifier:              g.verifier,
@@ -357,6 +370,7 @@ func (g *login) finish(env Env, got response, via string) (*Result, error) {
 	if !g.pkce {
 		verifier = secret.Text{}
 	}
-	req := g.a.tokenRequest(oauth.CodeExchange(got.code, g.redirect, verifier, g.a.Pins.Token.Params))
+	req := g.a.tokenRequest(oauth.CodeExchange(got.code, g.redirect, verifier, g.a.Pins.Token.Params).
+		With(g.a.Pins.Token.ExchangeParams).WithResources(g.a.Pins.Resources))
 	return &Result{Request: &req, Callback: got.extra, Via: via}, nil
 }

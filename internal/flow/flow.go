@@ -122,6 +122,9 @@ func (a Attempt) tokenRequest(form oauth.Form) oauth.TokenRequest {
 		Client:                a.Client,
 		Form:                  form,
 		Headers:               a.Pins.Token.Headers,
+		Format:                a.Pins.Token.Request,
+		Rename:                a.Pins.Token.Rename,
+		Omit:                  a.Pins.Token.OmitParams,
 		AllowInsecureLoopback: a.Pins.AllowInsecureLoopback,
 	}
 }
@@ -257,7 +260,7 @@ func ClientCredentials(a Attempt) (*Result, error) {
 	case a.Client.Method == oauth.AuthNone || a.Client.Secret.IsZero():
 		return nil, fmt.Errorf("obtain client credentials for %s: the client has no secret", a.name())
 	}
-	req := a.tokenRequest(oauth.ClientCredentialsForm(a.scope(), a.Pins.Token.Params))
+	req := a.tokenRequest(oauth.ClientCredentialsForm(a.scope(), a.Pins.Token.Params).WithResources(a.Pins.Resources))
 	return &Result{Request: &req, Via: FlowClientCredentials}, nil
 }
 

@@ -13,14 +13,24 @@ import (
 	"github.com/apiauth/apiauth/internal/secret"
 )
 
-// Client authentication methods (RFC 7591 section 2).
+// Client authentication methods (RFC 7591 section 2, OpenID Connect Core section
+// 9).
 const (
 	AuthNone  = "none"
 	AuthBasic = "client_secret_basic"
 	AuthPost  = "client_secret_post"
+	// AuthOmitted sends nothing of the client: the request speaks for itself.
+	AuthOmitted = "omitted"
 	// AuthSecretAsUsername is HTTP Basic with the secret as the user name and
 	// no password; the id is not sent (Stripe Apps).
 	AuthSecretAsUsername = "secret_as_username"
+)
+
+// The formats of a token request.
+const (
+	FormatForm = "form"
+	FormatJSON = "json" // one object; a parameter that repeats is a list
+	FormatGet  = "get"  // the parameters stand in the query
 )
 
 // Client is a client registration as a token request needs it.
@@ -48,6 +58,13 @@ type TokenRequest struct {
 	Client   Client
 	Form     Form
 	Headers  map[string]string
+	// Format is how the request is sent: FormatForm (default), FormatJSON or
+	// FormatGet.
+	Format string
+	// Rename gives parameters other names, those of the client included; Omit
+	// names parameters that are not sent.
+	Rename map[string]string
+	Omit   []string
 	// AllowInsecureLoopback permits http to a loopback address.
 	AllowInsecureLoopback bool
 }
@@ -87,8 +104,23 @@ type Rules struct {
 	// ScopeSeparator of the response; "" splits at blanks, or at commas when
 	// there are no blanks.
 	ScopeSeparator string
-	// Keep names fields of the response to keep, such as instance_url.
-	Keep []string
+	// Keep names fields of the response to keep, such as instance_url. KeepAs
+	// keeps the field at a path under another name.
+	Keep   []string
+	KeepAs map[string]string
+	// Inside is the path of the object that holds the response's fields. When
+	// the response has no such object, it is read as usual.
+	Inside string
+	// Fields holds the provider's names of standard fields, as paths below
+	// Inside. expires_at is a point in time.
+	Fields map[string]string
+	// ErrorCodes translates error codes into those of RFC 6749 section 5.2.
+	ErrorCodes map[string]string
+	// SecondScopes is the path of the scopes of a second scope parameter, which
+	// count with SecondPrefix.
+	SecondScopes, SecondPrefix string
+	// SelfRenewing says that the access token serves as the refresh token.
+	SelfRenewing bool
 }
 
 // Token is a validated token response.
