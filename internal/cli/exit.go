@@ -179,6 +179,8 @@ func explain(err error) (code int, hint string) {
 		return exitStore, "'apiauth doctor' tests the keychain; --store file does without it"
 	case errors.Is(err, connection.ErrNotKept):
 		return exitStore, "use another keychain, or keep the grant in an encrypted file with --store file"
+	case errors.Is(err, connection.ErrNotExclusive):
+		return exitStore, notExclusiveHint
 	case errors.Is(err, connection.ErrStoreFull):
 		return exitStore, "make room on the disk and try again; nothing was lost"
 	case errors.Is(err, connection.ErrNewer), errors.As(err, &newer):
@@ -202,6 +204,9 @@ func explain(err error) (code int, hint string) {
 	}
 	return exitFailure, ""
 }
+
+// notExclusiveHint is the remedy for a place where locks are none.
+const notExclusiveHint = "move the state folder to a local disk and name it with APIAUTH_STATE_DIR; nothing was sent, and nothing was lost"
 
 // lineWidth is how wide messages for people are.
 const lineWidth = 80

@@ -141,6 +141,7 @@ func (ws *workspace) storeOptions() store.Options {
 		IsNotFound: func(err error) bool { return errors.Is(err, keyring.ErrNotFound) },
 		Key:        func() (secret.Text, error) { return ws.secretVariable("APIAUTH_STORE_KEY") },
 		Passphrase: ws.passphrase,
+		Warn:       ws.warn,
 		Rand:       ws.app.Rand,
 		Now:        ws.app.Now,
 	}
