@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -66,10 +67,70 @@ func runExec(ctx context.Context, g *globals, opts execOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := ctx.Err(); err != nil {
-		return err // a signal came while a token was refreshed
+	plan := execPlan{argv: opts.Command, env: inject.ChildEnv(g.app.Environ(), vars)}
+	return plan.run(ctx, g.app)
+}
+
+// execPlan is what becomes of exec's command. The modes change it, each one
+// what it needs: variables, the child, something to do before or after.
+type execPlan struct {
+	argv, env []string
+	// resident says that a mode needs this process while the child runs.
+	// Without it the child takes its place.
+	resident bool
+	// before runs when all tokens are there and the child is not; what it
+	// returns runs when the child is gone. Several nest, the first outermost. What
+	// it starts lives until then, also when ctx ends: a signal is the child's.
+	before []func(ctx context.Context, p *execPlan) (after func(), err error)
+	// child starts the child and waits for it; nil is inject.Run.
+	child func(ctx context.Context, c inject.Child) (code int, err error)
+	// checks run when the child has ended, and tell what they have found. A
+	// finding is a failure only of a child that had none.
+	checks []func(ctx context.Context) error
+}
+
+func (p *execPlan) run(ctx context.Context, app *App) error {
+	for _, begin := range p.before {
+		after, err := begin(ctx, p)
+		if err != nil {
+			return err
+		}
+		defer after()
 	}
-	return g.app.Exec(opts.Command, inject.ChildEnv(g.app.Environ(), vars))
+	if err := ctx.Err(); err != nil {
+		return err // a signal came meanwhile
+	}
+	if !p.resident {
+		return app.Exec(p.argv, p.env)
+	}
+	ctx = context.WithoutCancel(ctx)
+	child := p.child
+	if child == nil {
+		child = inject.Run
+	}
+	code, err := child(ctx, inject.Child{Argv: p.argv, Env: p.env, Stdin: app.Stdin, Stdout: app.Stdout, Stderr: app.Stderr})
+	if err != nil {
+		return err
+	}
+	var found error
+	for _, check := range p.checks {
+		found = errors.Join(found, check(ctx))
+	}
+	if code == exitOK {
+		return found
+	}
+	if found != nil {
+		_ = app.report(nil, found)
+	}
+	return ended(code, nil)
+}
+
+// ended makes the status of a child an error, unless it is 0.
+func ended(code int, err error) error {
+	if err == nil && code != exitOK {
+		return &inject.ExitError{Code: code}
+	}
+	return err
 }
 
 // narrowed refuses what the manifest asks for and this version cannot do. A
