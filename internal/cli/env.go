@@ -103,17 +103,26 @@ func runEnv(ctx context.Context, g *globals, opts envOptions) error {
 		}
 		return nil
 	}
-	path := opts.Output
-	if !filepath.IsAbs(path) {
-		path = filepath.Join(g.dir(), path)
-	}
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return failf(exitUsage, "name a file, or leave --output away to print them", "write %s: it is no regular file", oauth.Clean(opts.Output))
-	}
-	if err := writePrivate(path, out.Bytes()); err != nil {
-		return failf(exitFailure, "see whether its folder is there and can be written", "write %s: %w", oauth.Clean(opts.Output), pathReason(err))
+	if err := ws.writeOutput(opts.Output, out.Bytes()); err != nil {
+		return err
 	}
 	ws.say("Wrote %s, readable by you alone.", opts.Output)
+	return nil
+}
+
+// writeOutput writes secrets to the file that --output names, readable by its
+// owner alone.
+func (ws *workspace) writeOutput(output string, doc []byte) error {
+	path := output
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(ws.dir, path)
+	}
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return failf(exitUsage, "name a file, or leave --output away to print them", "write %s: it is no regular file", oauth.Clean(output))
+	}
+	if err := writePrivate(path, doc); err != nil {
+		return failf(exitFailure, "see whether its folder is there and can be written", "write %s: %w", oauth.Clean(output), pathReason(err))
+	}
 	return nil
 }
 

@@ -100,11 +100,12 @@ func top() string { return filepath.Join("..", "..") }
 // package that is not listed here is a room without a place in the house.
 func rooms() map[string][]string {
 	everything := []string{
-		"config", "connection", "flow", "inject", "keyring", "loopback", "oauth",
+		"bundle", "config", "connection", "flow", "inject", "keyring", "loopback", "oauth",
 		"project", "prompt", "providers", "sandbox", "secret", "store", "strictyaml",
 	}
 	return map[string][]string{
 		"cmd/apiauth":         {"cli", "inject"},
+		"internal/bundle":     {"connection", "secret"},
 		"internal/cli":        everything,
 		"internal/config":     {"secret", "strictyaml"},
 		"internal/connection": {"oauth", "providers", "secret"},
