@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/apiauth/apiauth/internal/bundle"
 	"github.com/apiauth/apiauth/internal/connection"
 	"github.com/apiauth/apiauth/internal/flow"
 	"github.com/apiauth/apiauth/internal/oauth"
@@ -748,8 +749,10 @@ func cleanList(list []string) string {
 	return strings.Join(shown, ", ")
 }
 
-func describeStore(s *store.Store, h *connection.Header) string {
+func describeStore(s connection.Store, h *connection.Header) string {
 	switch {
+	case s.Kind() == bundle.Kind:
+		return "bundle " + s.ID() + ", read only"
 	case s.Kind() == store.KindFile:
 		return "encrypted file"
 	case h.Keychain == connection.KeychainSuspended:

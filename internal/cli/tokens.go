@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/apiauth/apiauth/internal/bundle"
 	"github.com/apiauth/apiauth/internal/connection"
 	"github.com/apiauth/apiauth/internal/inject"
 	"github.com/apiauth/apiauth/internal/oauth"
@@ -17,20 +18,43 @@ import (
 	"github.com/apiauth/apiauth/internal/strictyaml"
 )
 
-// token gets a live token of one connection of the project, and tells an
-// unknown name (2) from one that is known and not connected (4).
+// token gets a live token of one connection: from the bundle in the environment,
+// with a client's variables, or from the project's store. It tells an unknown
+// name (2) from one that is known and not connected (4).
 func (ws *workspace) token(ctx context.Context, name string, o connection.Option) (connection.Access, error) {
-	if _, err := ws.bound(); err != nil {
-		return connection.Access{}, err
-	}
 	if !project.ValidName(name) {
 		return connection.Access{}, usagef("%q is no connection name", oauth.Clean(name))
+	}
+	b, err := ws.bundle()
+	switch {
+	case err != nil:
+		return connection.Access{}, err
+	case b != nil:
+		return ws.bundleToken(ctx, b, name, o)
+	}
+	if access, ok, err := ws.clientToken(ctx, name, o); ok || err != nil {
+		return access, err
+	}
+	access, err := ws.storedToken(ctx, name, o)
+	if err != nil {
+		return connection.Access{}, ws.inJob(name, err)
+	}
+	return access, nil
+}
+
+// storedToken gets a live token from the project's store.
+func (ws *workspace) storedToken(ctx context.Context, name string, o connection.Option) (connection.Access, error) {
+	if _, err := ws.bound(); err != nil {
+		return connection.Access{}, err
 	}
 	s, err := ws.store()
 	if errors.Is(err, errNoStore) {
 		return connection.Access{}, ws.notConnected(name)
 	}
 	if err != nil {
+		return connection.Access{}, err
+	}
+	if err := ws.refuseForeign(name); err != nil {
 		return connection.Access{}, err
 	}
 	src, err := ws.source(s)
@@ -54,18 +78,21 @@ func (ws *workspace) token(ctx context.Context, name string, o connection.Option
 	return access, err
 }
 
+// knownName reports whether the manifest or the catalogue knows a name.
+func (ws *workspace) knownName(name string) bool {
+	if ws.manifest != nil {
+		if _, ok := ws.manifest.Connection(name); ok {
+			return true
+		}
+	}
+	_, err := ws.catalogue.Get(name)
+	var unknown *providers.UnknownError
+	return !errors.As(err, &unknown)
+}
+
 // notConnected is the error for a name under which nothing is stored.
 func (ws *workspace) notConnected(name string) error {
-	known := false
-	if ws.manifest != nil {
-		_, known = ws.manifest.Connection(name)
-	}
-	if !known {
-		_, err := ws.catalogue.Get(name)
-		var unknown *providers.UnknownError
-		known = !errors.As(err, &unknown)
-	}
-	if known {
+	if ws.knownName(name) {
 		return failf(exitNeedsConnect, "run 'apiauth connect "+name+"'", "%q is not connected in %s", name, ws.label())
 	}
 	candidates := ws.names()
@@ -137,11 +164,33 @@ func cutVariable(item string) (name, variable string, given bool) {
 }
 
 // selected returns the connections to hand out: those named, else the
-// manifest's. The personal project hands out nothing that is not named.
+// manifest's, else those of the bundle, which were chosen when it was made. The
+// personal project hands out nothing that is not named.
 func (ws *workspace) selected(named []string) ([]selection, error) {
-	if _, err := ws.bound(); err != nil {
+	if _, err := ws.bound(); err != nil && ws.bindingNeeded() {
+		name := ""
+		if list, lerr := ws.chosen(nil, named); lerr == nil {
+			name = list[0].Name
+		}
+		return nil, ws.inJob(name, err)
+	}
+	b, err := ws.bundle()
+	if err != nil {
 		return nil, err
 	}
+	list, err := ws.chosen(b, named)
+	if err != nil || b == nil {
+		return list, err
+	}
+	for i, sel := range list {
+		if s, ok := b.Summary(sel.Name); ok && sel.Variable == "" {
+			list[i].Variable = s.Env
+		}
+	}
+	return list, nil
+}
+
+func (ws *workspace) chosen(b *bundle.Bundle, named []string) ([]selection, error) {
 	if len(named) > 0 {
 		list, err := parseSelections(named)
 		if err != nil {
@@ -153,6 +202,13 @@ func (ws *workspace) selected(named []string) ([]selection, error) {
 					list[i].Variable = c.Env
 				}
 			}
+		}
+		return list, nil
+	}
+	if ws.manifest == nil && b != nil {
+		var list []selection
+		for _, s := range b.Connections {
+			list = append(list, selection{s.Name, s.Env})
 		}
 		return list, nil
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/apiauth/apiauth/internal/bundle"
 	"github.com/apiauth/apiauth/internal/config"
 	"github.com/apiauth/apiauth/internal/connection"
 	"github.com/apiauth/apiauth/internal/keyring"
@@ -38,6 +39,8 @@ type workspace struct {
 	keychain *keyring.Keyring
 	http     *oauth.HTTP
 	opened   *store.Store
+	unsealed *bundle.Bundle // from APIAUTH_BUNDLE, once opened
+	memory   *bundle.Store  // client credentials from variables
 }
 
 // workspace finds the project that the command runs in. An unbound folder is
@@ -267,6 +270,11 @@ func (ws *workspace) source(s *store.Store) (*connection.Source, error) {
 	if err != nil {
 		return nil, err
 	}
+	return ws.sourceOver(caught{s, ws.app.catch}, id)
+}
+
+// sourceOver hands out tokens of a project's connections in any store.
+func (ws *workspace) sourceOver(s connection.Store, id string) (*connection.Source, error) {
 	client, err := ws.issuer()
 	if err != nil {
 		return nil, err
@@ -276,7 +284,7 @@ func (ws *workspace) source(s *store.Store) (*connection.Source, error) {
 		return nil, err
 	}
 	src := &connection.Source{
-		Store:       caught{s, ws.app.catch},
+		Store:       s,
 		Project:     id,
 		Issuer:      client,
 		Definitions: ws.catalogue,

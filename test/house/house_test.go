@@ -101,6 +101,7 @@ func top() string { return filepath.Join("..", "..") }
 func rooms() map[string][]string {
 	everything := []string{
 		"apicall",
+		"bundle",
 		"config",
 		"connection",
 		"flow",
@@ -122,6 +123,7 @@ func rooms() map[string][]string {
 	}
 	return map[string][]string{
 		"cmd/apiauth":         {"cli", "inject"},
+		"internal/bundle":     {"connection", "secret"},
 		"internal/cli":        everything,
 		"internal/config":     {"secret", "strictyaml"},
 		"internal/connection": {"oauth", "providers", "secret"},
