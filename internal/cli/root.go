@@ -105,7 +105,7 @@ to whatever needs it: a script, a build, a CI job, a front end in development.
 func commandNames() []string {
 	return []string{
 		"connect", "disconnect", "rename", "status", "list",
-		"token", "exec", "env", "api",
+		"token", "exec", "env", "secrets", "api", "git-credential",
 		"client", "provider", "project", "store",
 		"doctor", "paths", "reset", "sandbox", "completion", "version",
 	}
@@ -130,8 +130,12 @@ func constructor(name string) func(*globals) *cobra.Command {
 		return newExecCmd
 	case "env":
 		return newEnvCmd
+	case "secrets":
+		return newSecretsCmd
 	case "api":
 		return newAPICmd
+	case "git-credential":
+		return newGitCredentialCmd
 	case "client":
 		return newClientCmd
 	case "provider":
