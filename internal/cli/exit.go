@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/apiauth/apiauth/internal/apicall"
 	"github.com/apiauth/apiauth/internal/config"
 	"github.com/apiauth/apiauth/internal/connection"
 	"github.com/apiauth/apiauth/internal/flow"
@@ -97,6 +98,10 @@ func explain(err error) (code int, hint string) {
 		name      *inject.NameError
 		value     *inject.ValueError
 		format    *inject.FormatError
+		request   *apicall.RequestError
+		refused   *apicall.RefusedError
+		page      *apicall.PageError
+		nobody    *apicall.UnreachableError
 		child     interface{ ExitCode() int }
 	)
 	switch {
@@ -135,6 +140,17 @@ func explain(err error) (code int, hint string) {
 		return exitUsage, "choose another variable: -c NAME=VARIABLE, or env in the manifest"
 	case errors.As(err, &value), errors.As(err, &format):
 		return exitUsage, ""
+	case errors.As(err, &request):
+		return exitUsage, request.Hint
+	case errors.As(err, &refused):
+		if len(refused.Hosts) > 0 {
+			return exitRefused, "its hosts are " + strings.Join(refused.Hosts, ", ")
+		}
+		return exitRefused, ""
+	case errors.As(err, &page):
+		return exitFailure, ""
+	case errors.As(err, &nobody):
+		return exitTemporary, "try again"
 	case errors.As(err, &unknown):
 		return exitUsage, "'apiauth provider list' shows the catalogue, and 'apiauth provider add' extends it"
 	case errors.As(err, &variable):

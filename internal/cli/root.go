@@ -105,7 +105,8 @@ to whatever needs it: a script, a build, a CI job, a front end in development.
 func commandNames() []string {
 	return []string{
 		"connect", "disconnect", "rename", "status", "list",
-		"token", "exec", "env", "api", "bundle",
+		"token", "exec", "env", "secrets", "api", "git-credential",
+		"bundle",
 		"client", "provider", "project", "store",
 		"doctor", "paths", "reset", "sandbox", "completion", "version",
 	}
@@ -130,10 +131,14 @@ func constructor(name string) func(*globals) *cobra.Command {
 		return newExecCmd
 	case "env":
 		return newEnvCmd
+	case "secrets":
+		return newSecretsCmd
 	case "api":
 		return newAPICmd
 	case "bundle":
 		return newBundleCmd
+	case "git-credential":
+		return newGitCredentialCmd
 	case "client":
 		return newClientCmd
 	case "provider":

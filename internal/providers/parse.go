@@ -548,9 +548,49 @@ func (p *Provider) validateAPI(Origin) *fault {
 	case len(a.Prefix) > 32 || !asciiText(a.Prefix):
 		return faultAt("the prefix is longer than 32 bytes or holds other than printable ASCII", "api", "auth", "prefix")
 	}
+	if b := p.API.Body; b != "" && b != "json" && b != "form" {
+		return faultAt(oneOf(b, "json", "form"), "api", "body")
+	}
+	for i := range p.API.Pagination {
+		if bad := p.API.Pagination[i].validate(i); bad != nil {
+			return bad
+		}
+	}
 	switch strings.ToLower(a.Name) {
 	case "host", "cookie", "content-length", "transfer-encoding", "connection", "te", "upgrade", "trailer", "proxy-authorization":
 		return faultAt("the header "+a.Name+" cannot carry a token", "api", "auth", "name")
+	}
+	return nil
+}
+
+// validate checks that a rule has what its style needs, and nothing else.
+func (g *Pagination) validate(i int) *fault {
+	var needs, takes []string
+	switch g.Style {
+	case PagesLink:
+	case PagesNextURL:
+		needs = []string{"next"}
+	case PagesCursor:
+		needs = []string{"next", "param"}
+	case PagesLastItem:
+		needs = []string{"next", "param", "more"}
+	case PagesOffset:
+		needs, takes = []string{"param", "total"}, []string{"size"}
+	default:
+		return faultAt(oneOf(g.Style, PagesLink, PagesNextURL, PagesCursor, PagesLastItem, PagesOffset), "api", "pagination", i, "style")
+	}
+	for _, f := range []struct{ key, value string }{
+		{"next", g.Next}, {"param", g.Param}, {"more", g.More}, {"total", g.Total}, {"size", g.Size}, {"items", g.Items},
+	} {
+		needed := slices.Contains(needs, f.key)
+		switch {
+		case f.value == "" && needed:
+			return faultAt("the style "+g.Style+" needs "+f.key, "api", "pagination", i)
+		case f.value != "" && !needed && !slices.Contains(takes, f.key) && f.key != "items":
+			return faultAt("the style "+g.Style+" takes no "+f.key, "api", "pagination", i, f.key)
+		case !plainToken(f.value, 80) || f.key == "param" && strings.ContainsAny(f.value, "&=#?%+"):
+			return faultAt("this is not the name of a field or parameter", "api", "pagination", i, f.key)
+		}
 	}
 	return nil
 }
@@ -597,6 +637,12 @@ func (p *Provider) validateUse(Origin) *fault {
 		if err := checkPlaceholder(p.Placeholder); err != nil {
 			return faultAt(err.Error(), "placeholder")
 		}
+	}
+	if u := p.GitUsername; u != "" && (!plainToken(u, 64) || strings.Contains(u, ":")) {
+		return faultAt("a user name has no space, colon or character beyond ASCII", "git_username")
+	}
+	if p.GitUsername != "" && len(p.GitHosts) == 0 {
+		return faultAt("git_username needs git_hosts", "git_username")
 	}
 	for i, host := range p.GitHosts {
 		if strings.HasPrefix(host, ".") {

@@ -61,7 +61,8 @@ type Pins struct {
 
 	Env                   string   `json:"env,omitempty"`
 	Placeholder           string   `json:"placeholder,omitempty"`
-	GitHosts              []string `json:"git_hosts,omitempty"`
+	GitHosts              []string `json:"git_hosts,omitempty"` // in normal form
+	GitUsername           string   `json:"git_username,omitempty"`
 	AllowInsecureLoopback bool     `json:"allow_insecure_loopback,omitempty"`
 }
 
@@ -314,6 +315,7 @@ func (d *Definition) Pin(o PinOptions) (Pins, error) {
 		Env:                   p.Env,
 		Placeholder:           p.Placeholder,
 		GitHosts:              expandAll(p.GitHosts, values),
+		GitUsername:           p.GitUsername,
 		AllowInsecureLoopback: p.AllowInsecureLoopback,
 	}
 	if d.Origin == Discovered {
@@ -362,6 +364,16 @@ func (p *Pins) finish(provider *Provider, values map[string]string) error {
 				return fmt.Errorf("%s: %w", strconv.QuoteToASCII(clip(url, 120)), err)
 			}
 		}
+	}
+	for i, host := range p.GitHosts {
+		if err := provider.checkStaysInDomain(provider.GitHosts[i], values); err != nil {
+			return err
+		}
+		normal, err := NormalHost(host)
+		if err != nil {
+			return err
+		}
+		p.GitHosts[i] = normal
 	}
 	open := isTemplate(p.APIBase) || isTemplate(p.UserinfoEndpoint) || isTemplate(p.IntrospectionEndpoint) || isTemplate(p.RevocationEndpoint)
 	for i, host := range p.APIHosts {
@@ -599,6 +611,17 @@ func (p *Pins) fill(template string, values map[string]string) (string, error) {
 func (p Pins) AllowsHost(hostport string) bool {
 	host, err := NormalHost(hostport)
 	return err == nil && slices.Contains(p.APIHosts, host)
+}
+
+// GitUser returns the user name that goes with the token for git: oauth2 where
+// the definition names none.
+func (p Pins) GitUser() string { return cmp.Or(p.GitUsername, "oauth2") }
+
+// ServesGit reports whether git repositories on hostport take the token, which
+// must equal one of the pinned hosts, both in normal form.
+func (p Pins) ServesGit(hostport string) bool {
+	host, err := NormalHost(hostport)
+	return err == nil && slices.Contains(p.GitHosts, host)
 }
 
 // Changes lists what differs between the pins of a connection and the pins that

@@ -143,11 +143,14 @@ type Provider struct {
 	// . _ ! - as they are, and {N} for N random letters and digits.
 	Placeholder string `yaml:"placeholder"`
 	// GitHosts are the exact hosts whose git repositories take the token.
-	GitHosts   []string   `yaml:"git_hosts"`
-	Revocation Revocation `yaml:"revocation"`
-	Register   Register   `yaml:"register"`
-	Notes      []string   `yaml:"notes"`
-	Sources    []Source   `yaml:"sources"`
+	GitHosts []string `yaml:"git_hosts"`
+	// GitUsername is the user name that goes with the token as the password
+	// there; default oauth2.
+	GitUsername string     `yaml:"git_username"`
+	Revocation  Revocation `yaml:"revocation"`
+	Register    Register   `yaml:"register"`
+	Notes       []string   `yaml:"notes"`
+	Sources     []Source   `yaml:"sources"`
 
 	// ClientID and AllowInsecureLoopback may be set in a user's file only.
 	ClientID              string `yaml:"client_id"`
@@ -355,6 +358,40 @@ type API struct {
 	Hosts   []string          `yaml:"hosts"`
 	Auth    APIAuth           `yaml:"auth"`
 	Headers map[string]string `yaml:"headers"`
+	// Body is what fields of a request become: json (default) | form.
+	Body string `yaml:"body"`
+	// Pagination says how lists go on. Of several rules the first that finds a
+	// next page holds.
+	Pagination []Pagination `yaml:"pagination"`
+}
+
+// Styles of Pagination.
+const (
+	PagesLink     = "link"      // the header Link with rel="next" (RFC 8288)
+	PagesNextURL  = "next_url"  // a field holds the address of the next page
+	PagesCursor   = "cursor"    // a field holds the value of a parameter
+	PagesLastItem = "last_item" // a field of the last item is the value of a parameter
+	PagesOffset   = "offset"    // a parameter counts the items before the page
+)
+
+// Pagination is how one page of a list leads to the next. Fields are found by
+// paths, with dots between names.
+type Pagination struct {
+	Style string `yaml:"style"`
+	// Next is the field of the address (next_url), of the cursor (cursor), or
+	// of the last item (last_item).
+	Next string `yaml:"next"`
+	// Param is the query parameter of cursor, last_item and offset.
+	Param string `yaml:"param"`
+	// More is the field that says whether another page follows (last_item).
+	More string `yaml:"more"`
+	// Total is the field with the number of all items, Size the field with the
+	// length of a page if it need not be full (offset).
+	Total string `yaml:"total"`
+	Size  string `yaml:"size"`
+	// Items is the field of the list; the default is the answer itself, or the
+	// only array in it.
+	Items string `yaml:"items"`
 }
 
 // APIAuth is the one place of a request that carries the token. The default is
