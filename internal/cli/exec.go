@@ -14,6 +14,7 @@ import (
 type execOptions struct {
 	Connections []string
 	MinTTL      time.Duration
+	Limits      limitFlags
 	Command     []string
 }
 
@@ -48,6 +49,8 @@ not replaced: ask for enough with --min-ttl.`,
 	f.SetInterspersed(false) // what follows CMD is its own
 	f.StringArrayVarP(&opts.Connections, "connection", "c", nil, "hand out `NAME`, or NAME=VARIABLE; repeat for more")
 	minTTLFlag(f, &opts.MinTTL)
+	opts.Limits.add(f)
+	_ = cmd.RegisterFlagCompletionFunc("egress", cobra.FixedCompletions([]string{"open", "strict"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("connection", completeConnections(g))
 	return cmd
 }
@@ -60,14 +63,29 @@ func runExec(ctx context.Context, g *globals, opts execOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := ws.narrowed(); err != nil {
-		return err
-	}
-	vars, err := ws.variables(ctx, opts.Connections, connection.Option{MinTTL: opts.MinTTL})
+	l, err := ws.limits(opts.Limits)
 	if err != nil {
 		return err
 	}
-	plan := execPlan{argv: opts.Command, env: inject.ChildEnv(g.app.Environ(), vars)}
+	plan := execPlan{argv: opts.Command}
+	var vars []inject.Var
+	option := connection.Option{MinTTL: opts.MinTTL}
+	if l.placeholder {
+		if l.isolate {
+			if err := ws.checkIsolation(); err != nil {
+				return err
+			}
+		}
+		run, err := ws.standIns(ctx, opts.Connections, option, l)
+		if err != nil {
+			return err
+		}
+		vars, plan.resident = run.vars, true
+		plan.before = append(plan.before, run.begin)
+	} else if vars, err = ws.variables(ctx, opts.Connections, option); err != nil {
+		return err
+	}
+	plan.env = inject.ChildEnv(g.app.Environ(), vars)
 	return plan.run(ctx, g.app)
 }
 
@@ -131,28 +149,4 @@ func ended(code int, err error) error {
 		return &inject.ExitError{Code: code}
 	}
 	return err
-}
-
-// narrowed refuses what the manifest asks for and this version cannot do. A
-// manifest may only narrow what a command gets, so ignoring it would give more.
-func (ws *workspace) narrowed() error {
-	if ws.manifest == nil {
-		return nil
-	}
-	e := ws.manifest.Exec
-	for _, asked := range []struct {
-		key string
-		set bool
-	}{
-		{"placeholder", e.Placeholder},
-		{"allow", len(e.Allow) > 0},
-		{"egress: strict", e.Egress == "strict"},
-		{"scan", len(e.Scan) > 0},
-	} {
-		if asked.set {
-			return failf(exitRefused, "take it out of the manifest if the command may have the real tokens without it",
-				"%s asks for exec.%s, which this version cannot do", ws.manifest.File, asked.key)
-		}
-	}
-	return nil
 }

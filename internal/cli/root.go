@@ -105,7 +105,7 @@ to whatever needs it: a script, a build, a CI job, a front end in development.
 func commandNames() []string {
 	return []string{
 		"connect", "disconnect", "rename", "status", "list",
-		"token", "exec", "env", "api",
+		"token", "exec", isolatedName, "env", "api",
 		"client", "provider", "project", "store",
 		"doctor", "paths", "reset", "sandbox", "completion", "version",
 	}
@@ -128,6 +128,8 @@ func constructor(name string) func(*globals) *cobra.Command {
 		return newTokenCmd
 	case "exec":
 		return newExecCmd
+	case isolatedName:
+		return newIsolatedCmd
 	case "env":
 		return newEnvCmd
 	case "api":

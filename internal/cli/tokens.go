@@ -171,16 +171,28 @@ func (ws *workspace) selected(named []string) ([]selection, error) {
 
 // variables gets a live token for each selected connection, under its variable.
 func (ws *workspace) variables(ctx context.Context, named []string, o connection.Option) ([]inject.Var, error) {
-	list, err := ws.selected(named)
+	entries, _, err := ws.handed(ctx, named, o)
 	if err != nil {
 		return nil, err
 	}
+	return inject.Build(entries, providers.CheckEnvName)
+}
+
+// handed gets a live token for each selected connection. The two lists go
+// together.
+func (ws *workspace) handed(ctx context.Context, named []string, o connection.Option) ([]inject.Entry, []connection.Access, error) {
+	list, err := ws.selected(named)
+	if err != nil {
+		return nil, nil, err
+	}
 	var entries []inject.Entry
+	var accesses []connection.Access
 	for _, sel := range list {
 		access, err := ws.token(ctx, sel.Name, o)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
+		accesses = append(accesses, access)
 		entries = append(entries, inject.Entry{
 			Connection:  sel.Name,
 			ProviderID:  access.Header.Provider,
@@ -190,5 +202,5 @@ func (ws *workspace) variables(ctx context.Context, named []string, o connection
 			Kept:        access.Kept,
 		})
 	}
-	return inject.Build(entries, providers.CheckEnvName)
+	return entries, accesses, nil
 }

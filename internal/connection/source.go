@@ -128,6 +128,16 @@ func (s *Source) Token(ctx context.Context, name string, o Option) (Access, erro
 	return s.renew(ctx, key, rec, o)
 }
 
+// Current reports whether an Access that Token gave before is what it would give
+// again: the record is the same and the token lives long enough. It reads the
+// clear header only, so it is cheap and wakes no keychain, and it notices at once
+// when the connection was removed or made anew.
+func (s *Source) Current(seen Access, o Option) bool {
+	h, err := s.Store.Header(Key{Project: s.Project, Name: seen.Name})
+	return err == nil && h.State == StateOK && h.Generation == seen.Header.Generation &&
+		h.ConnectedAt.Equal(seen.Header.ConnectedAt) && s.lasting(h, o)
+}
+
 // foresee looks at the clear header, and when the token has to be renewed and
 // nobody else is about to, it takes the lock at once and begins to load what the
 // request will need, while the keychain is read. It returns the lock and the

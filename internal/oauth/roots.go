@@ -12,6 +12,14 @@ import (
 
 const maxCAFile = 16 << 20
 
+// Roots returns the certificates of the system and those of caFile, for traffic
+// beside that of this room. A nil pool is the system's own verifier. An empty
+// caFile is none; one that cannot be read is an error that wraps ErrRefused.
+func Roots(caFile string) (*x509.CertPool, error) {
+	pool, _, err := (&HTTP{o: Options{CAFile: caFile}}).roots(true)
+	return pool, err
+}
+
 // roots returns the certificates to trust; nil means the system's own
 // verifier. all is false when only the first bundle file was read. Go's own
 // loading reads the bundle and then every file of the certificate folder,
