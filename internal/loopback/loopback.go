@@ -5,6 +5,7 @@
 package loopback
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -69,6 +70,8 @@ type Options struct {
 	ReadTimeout, WriteTimeout time.Duration
 	// KeepAlive lets a client send several requests over one connection.
 	KeepAlive bool
+	// IdleTimeout bounds the time between them: HeaderTimeout by default.
+	IdleTimeout time.Duration
 	// Log receives what is worth noticing, a bounded number of lines that hold
 	// nothing of any request. It may be nil and is called from many
 	// goroutines.
@@ -124,7 +127,7 @@ func Listen(ctx context.Context, o Options) (*Listener, error) {
 		ReadHeaderTimeout:            orDefault(o.HeaderTimeout, defaultHeaderTimeout),
 		ReadTimeout:                  orDefault(o.ReadTimeout, defaultBodyTimeout),
 		WriteTimeout:                 orDefault(o.WriteTimeout, defaultBodyTimeout),
-		IdleTimeout:                  orDefault(o.HeaderTimeout, defaultHeaderTimeout),
+		IdleTimeout:                  orDefault(cmp.Or(o.IdleTimeout, o.HeaderTimeout), defaultHeaderTimeout),
 		MaxHeaderBytes:               maxHeader - headerSlop,
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     log.New(l.log, "", 0),
