@@ -89,6 +89,7 @@ type Listener struct {
 	log     *boundedLog
 	serving sync.WaitGroup
 	started atomic.Bool
+	closing atomic.Bool
 }
 
 // Listen opens the sockets. A fixed port that somebody else holds is a
@@ -175,7 +176,7 @@ func (l *Listener) Serve(g Guard, h http.Handler) {
 	l.server.Handler = l.mark(g.Wrap(h))
 	for _, s := range l.sockets {
 		l.serving.Go(func() {
-			if err := l.server.Serve(s); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			if err := l.server.Serve(s); err != nil && !errors.Is(err, http.ErrServerClosed) && !l.closing.Load() {
 				l.log.line("the listener on this machine has stopped")
 			}
 		})
@@ -189,6 +190,7 @@ func (l *Listener) Log(line string) { l.log.line(line) }
 // request under way, and lets the others finish until ctx ends. Then nothing of
 // the listener is left.
 func (l *Listener) Shutdown(ctx context.Context) error {
+	l.closing.Store(true)
 	for _, s := range l.sockets {
 		_ = s.Close()
 	}
@@ -202,6 +204,7 @@ func (l *Listener) Shutdown(ctx context.Context) error {
 
 // Close ends everything at once. It may be called more than once.
 func (l *Listener) Close() error {
+	l.closing.Store(true)
 	for _, s := range l.sockets {
 		_ = s.Close()
 	}

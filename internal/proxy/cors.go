@@ -98,7 +98,7 @@ func (rt *route) pageHeader(name string) bool {
 		"pragma", "prefer", "range", "x-requested-with":
 		return true
 	}
-	if rt.Auth.In == placeHeader && strings.EqualFold(name, rt.Auth.Name) {
+	if rt.Auth.In == "header" && strings.EqualFold(name, rt.Auth.Name) {
 		return true
 	}
 	_, own := rt.headers[textproto.CanonicalMIMEHeaderKey(name)]

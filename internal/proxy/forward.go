@@ -144,14 +144,14 @@ func (x *exchange) forward(scheme, host, path string) {
 		x.broken(err)
 		return
 	}
-	rt.place(out, token)
+	insert(out, rt.Auth, token)
 	resp, err := p.transport.RoundTrip(out)
 	if err == nil && resp.StatusCode == http.StatusUnauthorized && again != nil {
 		if fresh, ok := rt.renewal.instead(ctx, p.o.Tokens, rt.Connection, token, p.o.Now()); ok {
 			_ = resp.Body.Close()
 			if out, err = again(); err == nil {
 				token = fresh
-				rt.place(out, token)
+				insert(out, rt.Auth, token)
 				resp, err = p.transport.RoundTrip(out)
 			}
 		}
@@ -160,12 +160,35 @@ func (x *exchange) forward(scheme, host, path string) {
 		x.broken(err)
 		return
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
+	scrub := rt.scrubber(token)
 	if resp.StatusCode == http.StatusSwitchingProtocols {
-		x.upgrade(out, resp, token)
+		x.upgrade(out, resp, scrub)
 		return
 	}
-	x.answer(out, resp, token)
+	if scrub != nil {
+		if err := scrub.response(resp); err != nil {
+			x.broken(err)
+			return
+		}
+	}
+	x.answer(out, resp)
+}
+
+// scrubber returns what takes echoes of a token out of answers: each byte of one
+// becomes an x. It is kept until the token is another one.
+func (rt *route) scrubber(token secret.Text) *scrubber {
+	if kept := rt.scrub.Load(); kept != nil && kept.token.Equal(token) {
+		return kept.scrubber
+	}
+	s := newScrubber(echo{token: token, instead: secret.New(strings.Repeat("x", token.Len()))})
+	rt.scrub.Store(&keptScrubber{token, s})
+	return s
+}
+
+type keptScrubber struct {
+	token    secret.Text
+	scrubber *scrubber
 }
 
 // outgoing makes the request for the API, without the token. again makes it
@@ -268,30 +291,13 @@ func upgradeType(h http.Header) string {
 	return ""
 }
 
-// place puts the token where the provider's definition says, and takes out
-// whatever stood there.
-func (rt *route) place(req *http.Request, token secret.Text) {
-	switch rt.Auth.In {
-	case placeQuery:
-		query := url.QueryEscape(rt.Auth.Name) + "=" + url.QueryEscape(token.Reveal())
-		if others := withoutParameter(req.URL.RawQuery, rt.Auth.Name); others != "" {
-			query = others + "&" + query
-		}
-		req.URL.RawQuery = query
-	case placeBasic:
-		req.SetBasicAuth(token.Reveal(), "")
-	default:
-		req.Header.Set(rt.Auth.Name, rt.Auth.Prefix+token.Reveal())
-	}
-}
-
-// withoutParameter takes a parameter out of a query, and what cannot be read,
-// and leaves the rest as it is.
+// withoutParameter takes a parameter out of a query and leaves the rest as it
+// is.
 func withoutParameter(query, name string) string {
 	var kept []string
 	for pair := range strings.SplitSeq(query, "&") {
 		key, _, _ := strings.Cut(pair, "=")
-		if plain, err := url.QueryUnescape(key); pair != "" && err == nil && plain != name {
+		if pair != "" && !sameName(key, name) {
 			kept = append(kept, pair)
 		}
 	}
@@ -299,15 +305,14 @@ func withoutParameter(query, name string) string {
 }
 
 // answer passes an answer on.
-func (x *exchange) answer(out *http.Request, resp *http.Response, token secret.Text) {
-	x.answerHeader(out, resp, token)
+func (x *exchange) answer(out *http.Request, resp *http.Response) {
+	x.answerHeader(out, resp)
 	x.entry.Status = resp.StatusCode
 	x.w.WriteHeader(resp.StatusCode)
 	if x.r.Method == http.MethodHead || resp.StatusCode == http.StatusNoContent || resp.StatusCode == http.StatusNotModified {
 		return
 	}
-	body := io.Reader(resp.Body)
-	x.copy(body, resp.ContentLength)
+	x.copy(resp.Body, resp.ContentLength)
 }
 
 // copy streams a body of a known length, or of -1. What has come leaves before
@@ -343,7 +348,7 @@ func (x *exchange) copy(body io.Reader, length int64) {
 }
 
 // answerHeader copies what a client may see of an answer's head.
-func (x *exchange) answerHeader(out *http.Request, resp *http.Response, token secret.Text) {
+func (x *exchange) answerHeader(out *http.Request, resp *http.Response) {
 	h := x.w.Header()
 	for name, values := range resp.Header {
 		if keptBack(name) {
@@ -418,13 +423,18 @@ func sameHost(to *url.URL, rt *route) bool {
 }
 
 // upgrade joins both sides of a connection that has changed its protocol.
-func (x *exchange) upgrade(out *http.Request, resp *http.Response, token secret.Text) {
+func (x *exchange) upgrade(out *http.Request, resp *http.Response, scrub *scrubber) {
 	back, ok := resp.Body.(io.ReadWriteCloser)
 	if asked := out.Header.Get("Upgrade"); !ok || asked == "" || !strings.EqualFold(asked, resp.Header.Get("Upgrade")) {
 		x.refuse(http.StatusBadGateway, "no_answer", "the API switched to a protocol that was not asked for")
 		return
 	}
-	x.answerHeader(out, resp, token)
+	down := io.Reader(back)
+	if scrub != nil {
+		scrub.header(resp.Header)
+		down = scrub.frames(back)
+	}
+	x.answerHeader(out, resp)
 	h := x.w.Header().Clone()
 	h.Set("Connection", "Upgrade")
 	h.Set("Upgrade", resp.Header.Get("Upgrade"))
@@ -447,7 +457,7 @@ func (x *exchange) upgrade(out *http.Request, resp *http.Response, token secret.
 		_, _ = io.Copy(back, buffered.Reader)
 		_ = back.Close()
 	}()
-	x.entry.Bytes, _ = io.Copy(conn, back)
+	x.entry.Bytes, _ = io.Copy(conn, down)
 	_ = conn.Close()
 	<-done
 }
@@ -487,6 +497,10 @@ func (x *exchange) broken(err error) {
 	}
 	if e, ok := errors.AsType[*AddressError](err); ok {
 		x.refuse(http.StatusBadGateway, "refused_address", e.Error())
+		return
+	}
+	if e, ok := errors.AsType[*CodingError](err); ok {
+		x.refuse(http.StatusBadGateway, "no_answer", e.Error())
 		return
 	}
 	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/apiauth/apiauth/internal/loopback"
@@ -31,12 +32,8 @@ const keyPrefix = "/k/"
 // hostPrefix marks the part of a path that names one of several pinned hosts.
 const hostPrefix = "~"
 
-// The places of providers.APIAuthPin.
-const (
-	placeHeader = "header"
-	placeQuery  = "query"
-	placeBasic  = "basic"
-)
+// placeQuery is the place of providers.APIAuthPin that stands in a URL.
+const placeQuery = "query"
 
 const (
 	defaultTimeout = time.Minute
@@ -140,6 +137,7 @@ type route struct {
 	headers            http.Header
 	limiter            limiter
 	renewal            renewal
+	scrub              atomic.Pointer[keptScrubber]
 }
 
 // StartReverse opens the listener and answers until Shutdown. A fixed port that
@@ -290,7 +288,7 @@ func (p *Reverse) shown(r *http.Request, rt *route, inPath string) bool {
 	switch rt.Auth.In {
 	case placeQuery:
 		got = r.URL.Query().Get(rt.Auth.Name)
-	case placeBasic:
+	case "basic":
 		got, _, _ = r.BasicAuth()
 	default:
 		got = strings.TrimPrefix(r.Header.Get(rt.Auth.Name), rt.Auth.Prefix)
