@@ -69,20 +69,19 @@ func runExec(ctx context.Context, g *globals, opts execOptions) error {
 	}
 	plan := execPlan{argv: opts.Command}
 	var vars []inject.Var
-	option := connection.Option{MinTTL: opts.MinTTL}
 	if l.placeholder {
 		if l.isolate {
 			if err := ws.checkIsolation(); err != nil {
 				return err
 			}
 		}
-		run, err := ws.standIns(ctx, opts.Connections, option, l)
+		run, err := ws.standIns(ctx, opts.Connections, l)
 		if err != nil {
 			return err
 		}
 		vars, plan.resident = run.vars, true
 		plan.before = append(plan.before, run.begin)
-	} else if vars, err = ws.variables(ctx, opts.Connections, option); err != nil {
+	} else if vars, err = ws.variables(ctx, opts.Connections, connection.Option{MinTTL: opts.MinTTL}); err != nil {
 		return err
 	}
 	plan.env = inject.ChildEnv(g.app.Environ(), vars)

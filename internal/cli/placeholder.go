@@ -2,15 +2,12 @@ package cli
 
 import (
 	"context"
-	"crypto/x509"
 	"net/http"
 	"os"
 	"slices"
 	"time"
 
-	"github.com/apiauth/apiauth/internal/connection"
 	"github.com/apiauth/apiauth/internal/inject"
-	"github.com/apiauth/apiauth/internal/oauth"
 	"github.com/apiauth/apiauth/internal/providers"
 	"github.com/apiauth/apiauth/internal/proxy"
 	"github.com/apiauth/apiauth/internal/secret"
@@ -30,35 +27,49 @@ type standIns struct {
 
 // standIns makes the placeholders of a run. A token is got for each connection
 // all the same: what cannot be used is known before the command runs.
-func (ws *workspace) standIns(ctx context.Context, named []string, o connection.Option, l limits) (*standIns, error) {
+func (ws *workspace) standIns(ctx context.Context, named []string, l limits) (*standIns, error) {
 	rules, err := proxy.ParseRules(l.allow)
 	if err != nil {
 		return nil, usagef("allow: %w", err)
 	}
-	entries, accesses, err := ws.handed(ctx, named, o)
+	list, err := ws.selected(named)
 	if err != nil {
 		return nil, err
 	}
-	s := &standIns{ws: ws, limits: l}
-	placeholders := make(map[string]secret.Text)
-	for i := range entries {
-		e, pins := &entries[i], &accesses[i].Header.Pins
-		placeholder, ok := placeholders[e.Connection]
-		if !ok {
-			if placeholder, err = inject.Placeholder(pins.Placeholder, e.Token, ws.app.Rand); err != nil {
-				return nil, err
-			}
-			placeholders[e.Connection] = placeholder
-			if err := s.target(e.Connection, pins, placeholder, rules); err != nil {
-				return nil, err
-			}
+	var names []string
+	for _, sel := range list {
+		if !slices.Contains(names, sel.Name) {
+			names = append(names, sel.Name)
 		}
-		e.Token = placeholder
 	}
-	if s.vars, err = inject.Build(entries, providers.CheckEnvName); err != nil {
+	s := &standIns{ws: ws, limits: l}
+	if s.tokens, err = ws.live(ctx, names); err != nil {
 		return nil, err
 	}
-	s.tokens, err = ws.live(accesses, o)
+	placeholders := make(map[string]secret.Text)
+	for _, name := range names {
+		access := &s.tokens.kept[name].access
+		pins := &access.Header.Pins
+		if placeholders[name], err = inject.Placeholder(pins.Placeholder, access.Token, ws.app.Rand); err != nil {
+			return nil, err
+		}
+		if err := s.target(name, pins, placeholders[name], rules); err != nil {
+			return nil, err
+		}
+	}
+	var entries []inject.Entry
+	for _, sel := range list {
+		access := &s.tokens.kept[sel.Name].access
+		entries = append(entries, inject.Entry{
+			Connection:  sel.Name,
+			ProviderID:  access.Header.Provider,
+			ProviderEnv: access.Header.Pins.Env,
+			Override:    sel.Variable,
+			Token:       placeholders[sel.Name],
+			Kept:        access.Kept,
+		})
+	}
+	s.vars, err = inject.Build(entries, providers.CheckEnvName)
 	return s, err
 }
 
@@ -102,6 +113,10 @@ func (s *standIns) begin(ctx context.Context, p *execPlan) (after func(), err er
 	if app.Conceal != nil {
 		app.Conceal()
 	}
+	issuer, err := s.ws.issuer()
+	if err != nil {
+		return nil, err
+	}
 	dir, err := os.MkdirTemp("", "apiauth-run-")
 	if err != nil {
 		return nil, failf(exitStore, "see whether the folder for temporary files can be written", "make the folder of the run: %w", err)
@@ -112,7 +127,7 @@ func (s *standIns) begin(ctx context.Context, p *execPlan) (after func(), err er
 		Strict:   s.limits.strict,
 		Isolated: s.limits.isolate,
 		Upstream: http.ProxyFromEnvironment,
-		Roots:    func() (*x509.CertPool, error) { return oauth.Roots(s.ws.cfg.CAFile) },
+		Roots:    issuer.Roots,
 		Log:      s.log(),
 		Now:      app.Now,
 	})

@@ -105,7 +105,7 @@ to whatever needs it: a script, a build, a CI job, a front end in development.
 func commandNames() []string {
 	return []string{
 		"connect", "disconnect", "rename", "status", "list",
-		"token", "exec", isolatedName, "env", "api",
+		"token", "exec", isolatedName, "env", "api", "proxy",
 		"client", "provider", "project", "store",
 		"doctor", "paths", "reset", "sandbox", "completion", "version",
 	}
@@ -134,6 +134,8 @@ func constructor(name string) func(*globals) *cobra.Command {
 		return newEnvCmd
 	case "api":
 		return newAPICmd
+	case "proxy":
+		return newProxyCmd
 	case "client":
 		return newClientCmd
 	case "provider":

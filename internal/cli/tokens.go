@@ -37,6 +37,12 @@ func (ws *workspace) token(ctx context.Context, name string, o connection.Option
 	if err != nil {
 		return connection.Access{}, err
 	}
+	return ws.handOut(ctx, s, src, name, o)
+}
+
+// handOut gets a live token from a source of the project's, and says what to do where
+// there is none.
+func (ws *workspace) handOut(ctx context.Context, s *store.Store, src *connection.Source, name string, o connection.Option) (connection.Access, error) {
 	access, err := src.Token(ctx, name, o)
 	if errors.Is(err, connection.ErrNotConnected) {
 		return connection.Access{}, ws.notConnected(name)
@@ -171,28 +177,16 @@ func (ws *workspace) selected(named []string) ([]selection, error) {
 
 // variables gets a live token for each selected connection, under its variable.
 func (ws *workspace) variables(ctx context.Context, named []string, o connection.Option) ([]inject.Var, error) {
-	entries, _, err := ws.handed(ctx, named, o)
+	list, err := ws.selected(named)
 	if err != nil {
 		return nil, err
 	}
-	return inject.Build(entries, providers.CheckEnvName)
-}
-
-// handed gets a live token for each selected connection. The two lists go
-// together.
-func (ws *workspace) handed(ctx context.Context, named []string, o connection.Option) ([]inject.Entry, []connection.Access, error) {
-	list, err := ws.selected(named)
-	if err != nil {
-		return nil, nil, err
-	}
 	var entries []inject.Entry
-	var accesses []connection.Access
 	for _, sel := range list {
 		access, err := ws.token(ctx, sel.Name, o)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		accesses = append(accesses, access)
 		entries = append(entries, inject.Entry{
 			Connection:  sel.Name,
 			ProviderID:  access.Header.Provider,
@@ -202,5 +196,5 @@ func (ws *workspace) handed(ctx context.Context, named []string, o connection.Op
 			Kept:        access.Kept,
 		})
 	}
-	return entries, accesses, nil
+	return inject.Build(entries, providers.CheckEnvName)
 }

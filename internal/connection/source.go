@@ -128,16 +128,6 @@ func (s *Source) Token(ctx context.Context, name string, o Option) (Access, erro
 	return s.renew(ctx, key, rec, o)
 }
 
-// Current reports whether an Access that Token gave before is what it would give
-// again: the record is the same and the token lives long enough. It reads the
-// clear header only, so it is cheap and wakes no keychain, and it notices at once
-// when the connection was removed or made anew.
-func (s *Source) Current(seen Access, o Option) bool {
-	h, err := s.Store.Header(Key{Project: s.Project, Name: seen.Name})
-	return err == nil && h.State == StateOK && h.Generation == seen.Header.Generation &&
-		h.ConnectedAt.Equal(seen.Header.ConnectedAt) && s.lasting(h, o)
-}
-
 // foresee looks at the clear header, and when the token has to be renewed and
 // nobody else is about to, it takes the lock at once and begins to load what the
 // request will need, while the keychain is read. It returns the lock and the
@@ -229,6 +219,15 @@ func wanted(ttl, minTTL time.Duration) time.Duration {
 		return early
 	}
 	return max(early, minTTL)
+}
+
+// FreshUntil returns the moment from which on Source.Token would renew the token
+// without being asked for more, or the zero time when no expiry is known.
+func (a Access) FreshUntil() time.Time {
+	if a.ExpiresAt.IsZero() {
+		return time.Time{}
+	}
+	return a.ExpiresAt.Add(-wanted(time.Duration(a.Header.TTL)*time.Second, 0))
 }
 
 // live reports whether the token has not ended yet.

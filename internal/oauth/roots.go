@@ -12,14 +12,6 @@ import (
 
 const maxCAFile = 16 << 20
 
-// Roots returns the certificates of the system and those of caFile, for traffic
-// beside that of this room. A nil pool is the system's own verifier. An empty
-// caFile is none; one that cannot be read is an error that wraps ErrRefused.
-func Roots(caFile string) (*x509.CertPool, error) {
-	pool, _, err := (&HTTP{o: Options{CAFile: caFile}}).roots(true)
-	return pool, err
-}
-
 // roots returns the certificates to trust; nil means the system's own
 // verifier. all is false when only the first bundle file was read. Go's own
 // loading reads the bundle and then every file of the certificate folder,
@@ -54,6 +46,13 @@ func (h *HTTP) roots(wantAll bool) (pool *x509.CertPool, all bool, err error) {
 		}
 	}
 	return pool, all, nil
+}
+
+// Roots returns all certificates that h trusts, for other code that connects by
+// itself; nil means the system's own verifier.
+func (h *HTTP) Roots() (*x509.CertPool, error) {
+	pool, _, err := h.roots(true)
+	return pool, err
 }
 
 // bundle reads the first bundle file that there is, in the order of Go's

@@ -101,7 +101,7 @@ func top() string { return filepath.Join("..", "..") }
 func rooms() map[string][]string {
 	everything := []string{
 		"config", "connection", "flow", "inject", "keyring", "loopback", "oauth",
-		"project", "prompt", "providers", "sandbox", "secret", "store", "strictyaml",
+		"project", "prompt", "providers", "proxy", "sandbox", "secret", "store", "strictyaml",
 	}
 	return map[string][]string{
 		"cmd/apiauth":         {"cli", "inject"},
@@ -116,6 +116,7 @@ func rooms() map[string][]string {
 		"internal/project":    {"strictyaml"},
 		"internal/prompt":     {"secret"},
 		"internal/providers":  {"strictyaml"},
+		"internal/proxy":      {"loopback", "providers", "secret"},
 		"internal/sandbox":    {"loopback", "secret"},
 		"internal/secret":     nil,
 		"internal/store":      {"connection", "keyring", "oauth", "providers", "secret"},
