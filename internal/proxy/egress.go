@@ -360,6 +360,9 @@ func (e *Egress) log(r *http.Request, host string, status int, what string) {
 	if r.Method == http.MethodConnect {
 		path = ""
 	}
+	if p := []byte(path); e.finder.m.contains(p) != nil {
+		path = string(e.finder.m.replace(p, func(*pattern) []byte { return []byte("[placeholder]") }))
+	}
 	if len(path) > 200 {
 		path = path[:200] + "..."
 	}
