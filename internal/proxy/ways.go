@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -41,7 +40,7 @@ func (e *Egress) newWays() (ways, error) {
 		}
 	}
 	w := ways{
-		pinned:  one(guardedDialer{e.o.Resolve, e.dialAnywhere}.DialContext),
+		pinned:  one(guardedDialer{e.o.Resolve, e.dialAnywhere, e.o.Private}.DialContext),
 		foreign: one(e.dialAsChild),
 		proxied: one(e.dialAnywhere),
 	}
@@ -114,51 +113,23 @@ func (e *Egress) dialAsChild(ctx context.Context, network, address string) (net.
 		}
 		return e.dialAnywhere(ctx, network, address)
 	}
-	return guardedDialer{e.o.Resolve, checked}.DialContext(ctx, network, address)
+	return guardedDialer{e.o.Resolve, checked, false}.DialContext(ctx, network, address)
 }
 
-// reason says for a person why a host could not be reached. It repeats nothing
-// of the request.
-func reason(host string, err error) string {
-	var (
-		self      *selfError
-		address   *AddressError
-		name      *net.DNSError
-		authority x509.UnknownAuthorityError
-		hostname  x509.HostnameError
-		invalid   x509.CertificateInvalidError
-		record    tls.RecordHeaderError
-		op        *net.OpError
-	)
-	switch {
-	case errors.As(err, &self):
+// unreachable says for a person why a host could not be reached. It repeats
+// nothing of the request.
+func unreachable(host string, err error) string {
+	if self, ok := errors.AsType[*selfError](err); ok {
 		return self.Error()
-	case errors.As(err, &address):
-		return address.Error()
-	case errors.As(err, &name) && name.IsNotFound:
-		return "the name " + host + " does not exist"
-	case errors.As(err, &name):
-		return "the name " + host + " could not be looked up"
-	case errors.As(err, &authority):
-		return "the certificate of " + host + " comes from an unknown authority"
-	case errors.As(err, &hostname):
-		return "the certificate of " + host + " is for another host"
-	case errors.As(err, &invalid):
-		return "the certificate of " + host + " is not valid"
-	case errors.As(err, &record):
-		return host + " does not speak TLS"
-	case errors.Is(err, context.DeadlineExceeded):
-		return host + " did not answer in time"
-	case errors.As(err, &op) && op.Timeout():
-		return host + " did not answer in time"
-	case errors.As(err, &op) && op.Op == "dial":
-		return host + " refuses connections, or cannot be reached"
 	}
-	return "the connection to " + host + " failed"
+	if address, ok := errors.AsType[*AddressError](err); ok {
+		return address.Error()
+	}
+	return "no answer from " + host + ": " + reason(err)
 }
 
-// refusal is the status for an error of reaching a host.
-func refusal(err error) int {
+// refusalStatus is the status for an error of reaching a host.
+func refusalStatus(err error) int {
 	if _, ok := errors.AsType[*AddressError](err); ok {
 		return http.StatusForbidden
 	}
