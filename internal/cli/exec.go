@@ -14,6 +14,8 @@ import (
 type execOptions struct {
 	Connections []string
 	MinTTL      time.Duration
+	Limits      limitFlags
+	Netlify     string
 	Command     []string
 }
 
@@ -48,6 +50,11 @@ not replaced: ask for enough with --min-ttl.`,
 	f.SetInterspersed(false) // what follows CMD is its own
 	f.StringArrayVarP(&opts.Connections, "connection", "c", nil, "hand out `NAME`, or NAME=VARIABLE; repeat for more")
 	minTTLFlag(f, &opts.MinTTL)
+	opts.Limits.add(f)
+	f.StringVar(&opts.Netlify, "netlify", "", "answer getSecrets of @netlify/functions in CMD, in the `STYLE` function or build")
+	f.Lookup("netlify").NoOptDefVal = netlifyFunction
+	_ = cmd.RegisterFlagCompletionFunc("netlify", cobra.FixedCompletions(netlifyStyles(), cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("egress", cobra.FixedCompletions([]string{"open", "strict"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("connection", completeConnections(g))
 	return cmd
 }
@@ -60,14 +67,34 @@ func runExec(ctx context.Context, g *globals, opts execOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := ws.narrowed(); err != nil {
-		return err
-	}
-	vars, err := ws.variables(ctx, opts.Connections, connection.Option{MinTTL: opts.MinTTL})
+	l, err := ws.limits(opts.Limits)
 	if err != nil {
 		return err
 	}
-	plan := execPlan{argv: opts.Command, env: inject.ChildEnv(g.app.Environ(), vars)}
+	plan := execPlan{argv: opts.Command}
+	var vars []inject.Var
+	if opts.Netlify != "" || l.placeholder {
+		if l.isolate {
+			if err := ws.checkIsolation(); err != nil {
+				return err
+			}
+		}
+		begin := ws.standIns
+		if opts.Netlify != "" {
+			begin = func(ctx context.Context, named []string, l limits) (*standIns, error) {
+				return ws.netlifyRun(ctx, opts.Netlify, named, l)
+			}
+		}
+		run, err := begin(ctx, opts.Connections, l)
+		if err != nil {
+			return err
+		}
+		vars, plan.resident = run.vars, true
+		plan.before = append(plan.before, run.begin)
+	} else if vars, err = ws.variables(ctx, opts.Connections, connection.Option{MinTTL: opts.MinTTL}); err != nil {
+		return err
+	}
+	plan.env = inject.ChildEnv(g.app.Environ(), vars)
 	return plan.run(ctx, g.app)
 }
 
@@ -131,28 +158,4 @@ func ended(code int, err error) error {
 		return &inject.ExitError{Code: code}
 	}
 	return err
-}
-
-// narrowed refuses what the manifest asks for and this version cannot do. A
-// manifest may only narrow what a command gets, so ignoring it would give more.
-func (ws *workspace) narrowed() error {
-	if ws.manifest == nil {
-		return nil
-	}
-	e := ws.manifest.Exec
-	for _, asked := range []struct {
-		key string
-		set bool
-	}{
-		{"placeholder", e.Placeholder},
-		{"allow", len(e.Allow) > 0},
-		{"egress: strict", e.Egress == "strict"},
-		{"scan", len(e.Scan) > 0},
-	} {
-		if asked.set {
-			return failf(exitRefused, "take it out of the manifest if the command may have the real tokens without it",
-				"%s asks for exec.%s, which this version cannot do", ws.manifest.File, asked.key)
-		}
-	}
-	return nil
 }

@@ -105,7 +105,7 @@ to whatever needs it: a script, a build, a CI job, a front end in development.
 func commandNames() []string {
 	return []string{
 		"connect", "disconnect", "rename", "status", "list",
-		"token", "exec", "env", "secrets", "api", "git-credential",
+		"token", "exec", "env", "secrets", "api", "proxy", "git-credential",
 		"bundle",
 		"client", "provider", "project", "store",
 		"doctor", "paths", "reset", "sandbox", "completion", "version",
@@ -129,6 +129,8 @@ func constructor(name string) func(*globals) *cobra.Command {
 		return newTokenCmd
 	case "exec":
 		return newExecCmd
+	case isolatedName:
+		return newIsolatedCmd
 	case "env":
 		return newEnvCmd
 	case "secrets":
@@ -139,6 +141,8 @@ func constructor(name string) func(*globals) *cobra.Command {
 		return newBundleCmd
 	case "git-credential":
 		return newGitCredentialCmd
+	case "proxy":
+		return newProxyCmd
 	case "client":
 		return newClientCmd
 	case "provider":

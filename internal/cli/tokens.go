@@ -61,6 +61,12 @@ func (ws *workspace) storedToken(ctx context.Context, name string, o connection.
 	if err != nil {
 		return connection.Access{}, err
 	}
+	return ws.handOut(ctx, s, src, name, o)
+}
+
+// handOut gets a live token from a source of the project's, and says what to do where
+// there is none.
+func (ws *workspace) handOut(ctx context.Context, s *store.Store, src *connection.Source, name string, o connection.Option) (connection.Access, error) {
 	access, err := src.Token(ctx, name, o)
 	if errors.Is(err, connection.ErrNotConnected) {
 		return connection.Access{}, ws.notConnected(name)

@@ -233,6 +233,15 @@ func wanted(ttl, minTTL time.Duration) time.Duration {
 	return max(early, minTTL)
 }
 
+// FreshUntil returns the moment from which on Source.Token would renew the token
+// without being asked for more, or the zero time when no expiry is known.
+func (a Access) FreshUntil() time.Time {
+	if a.ExpiresAt.IsZero() {
+		return time.Time{}
+	}
+	return a.ExpiresAt.Add(-wanted(time.Duration(a.Header.TTL)*time.Second, 0))
+}
+
 // live reports whether the token has not ended yet.
 func (s *Source) live(rec *Record) bool {
 	if rec.Body.Access.IsZero() {

@@ -26,6 +26,10 @@ type Child struct {
 	// the child is told. The child is waited for all the same. With Stop, no
 	// signal is passed on.
 	Stop func(*os.Process)
+	// Pass takes the signals in the child's place: the command is a process that
+	// the child has started in namespaces of its own, where no signal of ours or
+	// of the terminal reaches it. It is not called on Windows.
+	Pass func(os.Signal)
 	// Started, when set, is called once the child runs.
 	Started func()
 

@@ -60,7 +60,10 @@ func runHere(ctx context.Context, c Child, cmd *exec.Cmd) (int, error) {
 		for {
 			select {
 			case sig := <-signals:
-				if !c.reached(sig, tty) {
+				switch {
+				case c.Pass != nil:
+					c.Pass(sig)
+				case !c.reached(sig, tty):
 					_ = cmd.Process.Signal(sig)
 				}
 			case <-done:

@@ -5,6 +5,7 @@
 package loopback
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -69,6 +70,8 @@ type Options struct {
 	ReadTimeout, WriteTimeout time.Duration
 	// KeepAlive lets a client send several requests over one connection.
 	KeepAlive bool
+	// IdleTimeout bounds the time between them: HeaderTimeout by default.
+	IdleTimeout time.Duration
 	// Log receives what is worth noticing, a bounded number of lines that hold
 	// nothing of any request. It may be nil and is called from many
 	// goroutines.
@@ -86,6 +89,7 @@ type Listener struct {
 	log     *boundedLog
 	serving sync.WaitGroup
 	started atomic.Bool
+	closing atomic.Bool
 }
 
 // Listen opens the sockets. A fixed port that somebody else holds is a
@@ -124,7 +128,7 @@ func Listen(ctx context.Context, o Options) (*Listener, error) {
 		ReadHeaderTimeout:            orDefault(o.HeaderTimeout, defaultHeaderTimeout),
 		ReadTimeout:                  orDefault(o.ReadTimeout, defaultBodyTimeout),
 		WriteTimeout:                 orDefault(o.WriteTimeout, defaultBodyTimeout),
-		IdleTimeout:                  orDefault(o.HeaderTimeout, defaultHeaderTimeout),
+		IdleTimeout:                  orDefault(cmp.Or(o.IdleTimeout, o.HeaderTimeout), defaultHeaderTimeout),
 		MaxHeaderBytes:               maxHeader - headerSlop,
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     log.New(l.log, "", 0),
@@ -172,7 +176,7 @@ func (l *Listener) Serve(g Guard, h http.Handler) {
 	l.server.Handler = l.mark(g.Wrap(h))
 	for _, s := range l.sockets {
 		l.serving.Go(func() {
-			if err := l.server.Serve(s); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			if err := l.server.Serve(s); err != nil && !errors.Is(err, http.ErrServerClosed) && !l.closing.Load() {
 				l.log.line("the listener on this machine has stopped")
 			}
 		})
@@ -186,6 +190,7 @@ func (l *Listener) Log(line string) { l.log.line(line) }
 // request under way, and lets the others finish until ctx ends. Then nothing of
 // the listener is left.
 func (l *Listener) Shutdown(ctx context.Context) error {
+	l.closing.Store(true)
 	for _, s := range l.sockets {
 		_ = s.Close()
 	}
@@ -199,6 +204,7 @@ func (l *Listener) Shutdown(ctx context.Context) error {
 
 // Close ends everything at once. It may be called more than once.
 func (l *Listener) Close() error {
+	l.closing.Store(true)
 	for _, s := range l.sockets {
 		_ = s.Close()
 	}

@@ -48,6 +48,13 @@ func (h *HTTP) roots(wantAll bool) (pool *x509.CertPool, all bool, err error) {
 	return pool, all, nil
 }
 
+// Roots returns all certificates that h trusts, for other code that connects by
+// itself; nil means the system's own verifier.
+func (h *HTTP) Roots() (*x509.CertPool, error) {
+	pool, _, err := h.roots(true)
+	return pool, err
+}
+
 // bundle reads the first bundle file that there is, in the order of Go's
 // crypto/x509, or the one that SSL_CERT_FILE names. Go trusts it too, and
 // besides it the folders of SSL_CERT_DIR or of the system. It returns nil where

@@ -26,13 +26,6 @@ import (
 	"github.com/apiauth/apiauth/internal/secret"
 )
 
-// Tokens hands out live tokens. With refresh, the one that it gave before was
-// refused with 401. It is asked at every request that needs a token, from many
-// goroutines.
-type Tokens interface {
-	Token(ctx context.Context, connection string, refresh bool) (secret.Text, error)
-}
-
 // Target is one connection as a proxy may use it. A connection whose hosts want
 // its token in different places (git beside the API) has one Target for each,
 // with the same placeholder.
@@ -64,6 +57,9 @@ type EgressOptions struct {
 	// Isolated says that the child cannot reach this machine and its network
 	// by itself. Then tunnels lead to public addresses only, except to Open.
 	Isolated bool
+	// Private lets the name of a pinned host lead to a private address, such
+	// as that of an issuer inside of a company.
+	Private bool
 	// Upstream returns the user's own proxy for a request, or nil for none.
 	// Nil means that there is none.
 	Upstream func(*http.Request) (*url.URL, error)
@@ -97,7 +93,7 @@ type Egress struct {
 	streams   *handover // connections for inner
 	ways      func() (ways, error)
 	buffers   buffers
-	renewals  renewals
+	renewals  map[string]*renewal // by connection
 	tunnels   tunnels
 	serving   sync.WaitGroup
 	stop      context.CancelFunc
@@ -113,12 +109,12 @@ func StartEgress(ctx context.Context, o EgressOptions) (*Egress, error) {
 		o.Log = func(string) {}
 	}
 	if o.Dial == nil {
-		o.Dial = (&net.Dialer{Timeout: connectTimeout, KeepAlive: time.Minute}).DialContext
+		o.Dial = (&net.Dialer{Timeout: dialTimeout, KeepAlive: time.Minute}).DialContext
 	}
 	if o.Resolve == nil {
 		o.Resolve = net.DefaultResolver.LookupNetIP
 	}
-	e := &Egress{o: o, key: rand.Text(), sites: make(map[string]*site)}
+	e := &Egress{o: o, key: rand.Text(), sites: make(map[string]*site), renewals: make(map[string]*renewal)}
 	if err := e.pin(); err != nil {
 		return nil, err
 	}
@@ -161,6 +157,7 @@ func (e *Egress) pin() error {
 	}
 	for i := range e.o.Targets {
 		t := &e.o.Targets[i]
+		e.renewals[t.Connection] = &renewal{}
 		text := t.Placeholder.Reveal()
 		if len(text) < shortest {
 			return fmt.Errorf("the placeholder of %q is too short", t.Connection)
@@ -180,10 +177,10 @@ func (e *Egress) pin() error {
 				return err
 			}
 			s.targets = append(s.targets, t)
-			s.plain = s.plain || t.Insecure && isLoopbackName(hostname(host))
+			s.plain = s.plain || t.Insecure && isThisMachine(host)
 		}
 	}
-	if len(placeholders) == 0 {
+	if len(placeholders)+len(e.o.Local) == 0 {
 		return errors.New("a proxy needs a connection")
 	}
 	for host, h := range e.o.Local {
@@ -198,10 +195,6 @@ func (e *Egress) pin() error {
 	}
 	e.finder = newFinder(placeholders)
 	return nil
-}
-
-func isLoopbackName(name string) bool {
-	return name == "localhost" || name == "127.0.0.1" || name == "::1"
 }
 
 func (e *Egress) servers(running context.Context) (outer, inner *http.Server) {
@@ -366,6 +359,9 @@ func (e *Egress) log(r *http.Request, host string, status int, what string) {
 	path := r.URL.EscapedPath()
 	if r.Method == http.MethodConnect {
 		path = ""
+	}
+	if p := []byte(path); e.finder.m.contains(p) != nil {
+		path = string(e.finder.m.replace(p, func(*pattern) []byte { return []byte("[placeholder]") }))
 	}
 	if len(path) > 200 {
 		path = path[:200] + "..."

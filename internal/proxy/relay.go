@@ -138,12 +138,12 @@ func (e *Egress) forwardPlain(w http.ResponseWriter, r *http.Request, host strin
 	out.Body = r.Body
 	way, err := e.choose(out, false)
 	if err != nil {
-		e.refuse(w, r, http.StatusBadGateway, reason(host, err))
+		e.refuse(w, r, http.StatusBadGateway, unreachable(host, err))
 		return
 	}
 	resp, err := way.RoundTrip(out.WithContext(r.Context()))
 	if err != nil {
-		e.refuse(w, r, refusal(err), reason(host, err))
+		e.refuse(w, r, refusalStatus(err), unreachable(host, err))
 		return
 	}
 	defer func() { _ = resp.Body.Close() }()

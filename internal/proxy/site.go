@@ -44,7 +44,7 @@ func (e *Egress) serveInner(w http.ResponseWriter, r *http.Request) {
 		e.refuse(w, r, http.StatusForbidden, s.host+" is reached over https only")
 	case r.URL.Host != "" || r.URL.Scheme != "" || r.URL.User != nil || !strings.HasPrefix(r.URL.Path, "/"):
 		e.refuse(w, r, http.StatusBadRequest, "inside of a tunnel a request names a path and no address")
-	case r.TLS != nil && r.TLS.ServerName != "" && !sameHost(r.TLS.ServerName, hostname(s.host)):
+	case r.TLS != nil && r.TLS.ServerName != "" && !isHost(r.TLS.ServerName, hostname(s.host)):
 		e.refuse(w, r, http.StatusMisdirectedRequest, "the name in the TLS handshake is not that of the tunnel")
 	case s.local != nil:
 		if e.agrees(w, r, s, scheme) {
@@ -56,7 +56,7 @@ func (e *Egress) serveInner(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func sameHost(name, want string) bool {
+func isHost(name, want string) bool {
 	normal, err := providers.NormalHost(name)
 	return err == nil && normal == want
 }
@@ -108,7 +108,7 @@ func (e *Egress) serveSite(w http.ResponseWriter, r *http.Request, s *site, sche
 	// Answers are searched for tokens, and frames of a WebSocket too.
 	out.Header["Accept-Encoding"] = []string{"identity"}
 	delete(out.Header, "Sec-Websocket-Extensions")
-	x := exchange{e: e, s: s, target: target, place: place, out: out}
+	x := passage{e: e, s: s, target: target, place: place, out: out}
 	if err := x.prepare(r); err != nil {
 		e.refuseFailed(w, r, s, err)
 		return
@@ -193,7 +193,7 @@ func (e *Egress) refuseFailed(w http.ResponseWriter, r *http.Request, s *site, e
 			e.refuseMisplaced(w, r, s, err)
 			return
 		}
-		e.refuse(w, r, refusal(err), reason(s.host, err))
+		e.refuse(w, r, refusalStatus(err), unreachable(s.host, err))
 	}
 }
 

@@ -71,7 +71,7 @@ func (e *Egress) serveConnect(w http.ResponseWriter, r *http.Request) {
 	}
 	far, err := e.dialTunnel(r.Context(), host)
 	if err != nil {
-		e.refuse(w, r, refusal(err), reason(host, err))
+		e.refuse(w, r, refusalStatus(err), unreachable(host, err))
 		return
 	}
 	near, err := e.accept(w)

@@ -5,165 +5,187 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
+	"io"
 	"net"
 	"net/http"
-	"slices"
+	"net/netip"
 	"strings"
+	"syscall"
 	"time"
 )
 
-// ways are the transports that lead out. None decompresses, and each keeps as
-// many idle connections to a host as a build may use at once.
-type ways struct {
-	pinned  *http.Transport // to hosts that get tokens: addresses are checked
-	foreign *http.Transport // to all others, over http
-	proxied *http.Transport // through the user's own proxy
-}
+const (
+	dialTimeout     = 10 * time.Second
+	idleUpstream    = 90 * time.Second
+	idlePerHost     = 128
+	continueTimeout = time.Second
+	maxAnswerHead   = 256 << 10 // bytes
+)
 
-// newWays reads the authorities, so it is called at the first request and not at
-// the start.
-func (e *Egress) newWays() (ways, error) {
-	config, err := e.tlsConfig()
-	if err != nil {
-		return ways{}, err
-	}
-	one := func(dial DialFunc) *http.Transport {
-		return &http.Transport{
-			DialContext:           dial,
-			TLSClientConfig:       config.Clone(),
-			DisableCompression:    true,
-			ForceAttemptHTTP2:     true,
-			MaxIdleConnsPerHost:   256,
-			IdleConnTimeout:       90 * time.Second,
-			TLSHandshakeTimeout:   30 * time.Second,
-			ExpectContinueTimeout: time.Second,
+// newTransport makes the way to the APIs. HTTP/1.1 only: a connection can then
+// change its protocol, and each request has one of its own.
+func (p *Reverse) newTransport() (*http.Transport, error) {
+	var roots *x509.CertPool
+	if p.o.Roots != nil {
+		var err error
+		if roots, err = p.o.Roots(); err != nil {
+			return nil, err
 		}
 	}
-	w := ways{
-		pinned:  one(guardedDialer{e.o.Resolve, e.dialAnywhere}.DialContext),
-		foreign: one(e.dialAsChild),
-		proxied: one(e.dialAnywhere),
+	way := p.o.Proxy
+	if way == nil {
+		way = http.ProxyFromEnvironment
 	}
-	w.proxied.Proxy = e.o.Upstream
-	return w, nil
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	return &http.Transport{
+		Proxy:       way,
+		DialContext: p.dial,
+		TLSClientConfig: &tls.Config{
+			MinVersion:         tls.VersionTLS12,
+			RootCAs:            roots,
+			ClientSessionCache: tls.NewLRUClientSessionCache(64),
+		},
+		TLSHandshakeTimeout:    dialTimeout,
+		ResponseHeaderTimeout:  p.o.Timeout,
+		ExpectContinueTimeout:  continueTimeout,
+		IdleConnTimeout:        idleUpstream,
+		MaxIdleConnsPerHost:    idlePerHost,
+		MaxResponseHeaderBytes: maxAnswerHead,
+		DisableCompression:     true,
+		Protocols:              protocols,
+	}, nil
 }
 
-// choose returns the transport for a request.
-func (e *Egress) choose(r *http.Request, pinned bool) (*http.Transport, error) {
-	w, err := e.ways()
+// AddressError says that a name led to an address that gets no token.
+type AddressError struct{ Host, Why string }
+
+// Error names the host and the kind of address.
+func (e *AddressError) Error() string {
+	return e.Host + " leads to " + e.Why + ", which gets no token"
+}
+
+// dial connects to a pinned host: its name is looked up once, and the addresses
+// that may have the token are the ones that are dialled. Whatever else comes
+// here is the way out that the user has set, and is dialled as it is.
+func (p *Reverse) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	d := net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
+	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return nil, err
 	}
-	if e.o.Upstream != nil {
-		via, err := e.o.Upstream(r)
+	if _, err := netip.ParseAddr(host); err == nil || !p.pinned(host, port) {
+		return d.DialContext(ctx, network, addr) // the pin itself is an address, compared exactly
+	}
+	if strings.EqualFold(host, "localhost") {
+		// The name never leaves this machine, whatever the resolver says.
+		conn, err := d.DialContext(ctx, network, net.JoinHostPort("127.0.0.1", port))
 		if err != nil {
-			return nil, err
+			if conn6, err6 := d.DialContext(ctx, network, net.JoinHostPort("::1", port)); err6 == nil {
+				return conn6, nil
+			}
 		}
-		if via != nil {
-			return w.proxied, nil
-		}
+		return conn, err
 	}
-	if pinned {
-		return w.pinned, nil
+	lookup := p.o.Lookup
+	if lookup == nil {
+		lookup = net.DefaultResolver.LookupNetIP
 	}
-	return w.foreign, nil
-}
-
-// tlsConfig verifies with the authorities of the options, always.
-func (e *Egress) tlsConfig() (*tls.Config, error) {
-	config := &tls.Config{MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(256)}
-	if e.o.Roots == nil {
-		return config, nil
-	}
-	var err error
-	if config.RootCAs, err = e.o.Roots(); err != nil {
-		return nil, fmt.Errorf("read the certificate authorities: %w", err)
-	}
-	return config, nil
-}
-
-// selfError says that a connection led to the proxy.
-type selfError struct{}
-
-func (*selfError) Error() string { return "that is this proxy itself" }
-
-// dialAnywhere refuses nothing but the proxy itself.
-func (e *Egress) dialAnywhere(ctx context.Context, network, address string) (net.Conn, error) {
-	c, err := e.o.Dial(ctx, network, address)
+	lookupCtx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	addresses, err := lookup(lookupCtx, "ip", host)
 	if err != nil {
 		return nil, err
 	}
-	if c.RemoteAddr().String() == e.address {
-		_ = c.Close()
-		return nil, &selfError{}
-	}
-	return c, nil
-}
-
-// dialAsChild goes where the child itself could go. One that is cut off from
-// this machine and its network reaches public addresses, and what is opened.
-func (e *Egress) dialAsChild(ctx context.Context, network, address string) (net.Conn, error) {
-	host := strings.TrimSuffix(address, ":443")
-	if !e.o.Isolated || slices.Contains(e.o.Open, host) {
-		return e.dialAnywhere(ctx, network, address)
-	}
-	checked := func(ctx context.Context, network, address string) (net.Conn, error) {
-		if err := checkPublic(address); err != nil {
-			return nil, err
+	err = &AddressError{host, "no address"}
+	for _, a := range addresses {
+		if why := addressFault(a, p.o.Private); why != "" {
+			err = &AddressError{host, why}
+			continue
 		}
-		return e.dialAnywhere(ctx, network, address)
+		conn, dialErr := d.DialContext(ctx, network, net.JoinHostPort(a.Unmap().String(), port))
+		if dialErr == nil {
+			return conn, nil
+		}
+		err = dialErr
 	}
-	return guardedDialer{e.o.Resolve, checked}.DialContext(ctx, network, address)
+	return nil, err
 }
 
-// reason says for a person why a host could not be reached. It repeats nothing
-// of the request.
-func reason(host string, err error) string {
-	var (
-		self      *selfError
-		address   *AddressError
-		name      *net.DNSError
-		authority x509.UnknownAuthorityError
-		hostname  x509.HostnameError
-		invalid   x509.CertificateInvalidError
-		record    tls.RecordHeaderError
-		op        *net.OpError
-	)
+// pinned reports whether a host is one of the routes', rather than the user's
+// own proxy.
+func (p *Reverse) pinned(host, port string) bool {
+	for _, rt := range p.routes {
+		if rt.mayCall("https", net.JoinHostPort(host, port)) || rt.mayCall("http", net.JoinHostPort(host, port)) {
+			return true
+		}
+	}
+	return false
+}
+
+// addressFault says what is wrong with an address that a public name led to.
+// Private ones are allowed on demand.
+func addressFault(a netip.Addr, private bool) string {
+	a = a.Unmap().WithZone("")
+	if within(a, "64:ff9b::/96", "64:ff9b:1::/48") { // NAT64: the last four bytes are an IPv4 address
+		b := a.As16()
+		return addressFault(netip.AddrFrom4([4]byte(b[12:])), private)
+	}
 	switch {
-	case errors.As(err, &self):
-		return self.Error()
-	case errors.As(err, &address):
-		return address.Error()
-	case errors.As(err, &name) && name.IsNotFound:
-		return "the name " + host + " does not exist"
-	case errors.As(err, &name):
-		return "the name " + host + " could not be looked up"
-	case errors.As(err, &authority):
-		return "the certificate of " + host + " comes from an unknown authority"
-	case errors.As(err, &hostname):
-		return "the certificate of " + host + " is for another host"
-	case errors.As(err, &invalid):
-		return "the certificate of " + host + " is not valid"
-	case errors.As(err, &record):
-		return host + " does not speak TLS"
-	case errors.Is(err, context.DeadlineExceeded):
-		return host + " did not answer in time"
-	case errors.As(err, &op) && op.Timeout():
-		return host + " did not answer in time"
-	case errors.As(err, &op) && op.Op == "dial":
-		return host + " refuses connections, or cannot be reached"
+	case a.IsLoopback():
+		return "this machine"
+	case a.IsUnspecified(), a.IsMulticast(), a.IsInterfaceLocalMulticast(), within(a, "0.0.0.0/8", "240.0.0.0/4", "192.0.0.0/24", "198.18.0.0/15", "100::/64"):
+		return "a reserved address"
+	case a.IsLinkLocalUnicast(), a == netip.MustParseAddr("fd00:ec2::254"):
+		return "a link-local address" // where clouds keep the credentials of a machine
+	case a.IsPrivate(), within(a, "100.64.0.0/10", "fec0::/10"):
+		if private {
+			return ""
+		}
+		return "a private address"
+	case within(a, "2002::/16", "2001::/32"):
+		return "a tunnel's address"
 	}
-	return "the connection to " + host + " failed"
+	return ""
 }
 
-// refusal is the status for an error of reaching a host.
-func refusal(err error) int {
-	if _, ok := errors.AsType[*AddressError](err); ok {
-		return http.StatusForbidden
+func within(a netip.Addr, networks ...string) bool {
+	for _, n := range networks {
+		if netip.MustParsePrefix(n).Contains(a) {
+			return true
+		}
 	}
-	if _, ok := errors.AsType[*selfError](err); ok {
-		return http.StatusForbidden
+	return false
+}
+
+// reason puts an error of the way to an API into words.
+func reason(err error) string {
+	if e, ok := errors.AsType[*net.DNSError](err); ok {
+		if e.IsNotFound {
+			return "the host name is unknown"
+		}
+		return "the host name could not be looked up"
 	}
-	return http.StatusBadGateway
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return "its certificate could not be verified"
+	}
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+		return "it does not speak TLS"
+	}
+	if e, ok := errors.AsType[syscall.Errno](err); ok {
+		return e.Error()
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return "the connection was closed"
+	}
+	return "the connection failed or the answer is garbled"
+}
+
+// isThisMachine reports whether a host in normal form is a spelling of loopback.
+func isThisMachine(host string) bool {
+	name, _, err := net.SplitHostPort(host)
+	if err != nil {
+		name = strings.Trim(host, "[]")
+	}
+	return name == "127.0.0.1" || name == "::1" || name == "localhost"
 }

@@ -3,24 +3,12 @@ package proxy
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"io"
 	"net/http"
 	"strings"
-	"sync"
-	"time"
 	"unicode"
 
 	"github.com/apiauth/apiauth/internal/secret"
-)
-
-const (
-	// replayable is the size in bytes up to which a body is kept, so that a
-	// request can be sent again after a refresh.
-	replayable = 64 << 10
-	// refreshEvery is how often the answer 401 may cause a refresh of one
-	// connection.
-	refreshEvery = time.Minute
 )
 
 // tokenError says that there is no token to be had.
@@ -46,8 +34,8 @@ type shortBodyError struct{}
 
 func (*shortBodyError) Error() string { return "the body of the request is shorter than it says" }
 
-// exchange is one request to a pinned host.
-type exchange struct {
+// passage is one request to a pinned host.
+type passage struct {
 	e      *Egress
 	s      *site
 	target *Target // nil: no token
@@ -59,7 +47,7 @@ type exchange struct {
 
 // prepare sees to the body of the request. A small one is read and searched
 // before anything is sent, a larger one while it is sent.
-func (x *exchange) prepare(r *http.Request) error {
+func (x *passage) prepare(r *http.Request) error {
 	switch {
 	case r.Body == nil || r.Body == http.NoBody:
 		x.again = true
@@ -81,7 +69,7 @@ func (x *exchange) prepare(r *http.Request) error {
 
 // do sends the request. After the answer 401 it is sent once more, with another
 // token where there is one.
-func (x *exchange) do(ctx context.Context) (*http.Response, error) {
+func (x *passage) do(ctx context.Context) (*http.Response, error) {
 	if x.target == nil {
 		return x.send(ctx, secret.Text{})
 	}
@@ -94,7 +82,7 @@ func (x *exchange) do(ctx context.Context) (*http.Response, error) {
 	if err != nil || resp.StatusCode != http.StatusUnauthorized || !x.again {
 		return resp, err
 	}
-	other, ok := x.e.renewals.after(ctx, x.e.o, name, token)
+	other, ok := x.e.renewals[name].instead(ctx, x.e.o.Tokens, name, token, x.e.o.Now())
 	if !ok {
 		return resp, nil
 	}
@@ -103,7 +91,7 @@ func (x *exchange) do(ctx context.Context) (*http.Response, error) {
 	return x.send(ctx, other)
 }
 
-func (x *exchange) send(ctx context.Context, token secret.Text) (*http.Response, error) {
+func (x *passage) send(ctx context.Context, token secret.Text) (*http.Response, error) {
 	out := x.out.WithContext(ctx)
 	if x.target != nil {
 		// A copy: what was sent before may still be on its way.
@@ -120,54 +108,4 @@ func (x *exchange) send(ctx context.Context, token secret.Text) (*http.Response,
 		return nil, err
 	}
 	return way.RoundTrip(out)
-}
-
-// renewals bounds how often the answers of an API cause a refresh.
-type renewals struct {
-	mu   sync.Mutex
-	last map[string]*renewal
-}
-
-type renewal struct {
-	mu sync.Mutex
-	at time.Time
-}
-
-func (r *renewals) of(connection string) *renewal {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.last == nil {
-		r.last = make(map[string]*renewal)
-	}
-	if r.last[connection] == nil {
-		r.last[connection] = &renewal{}
-	}
-	return r.last[connection]
-}
-
-// after returns another token in place of one that was refused: the one that a
-// neighbour has got in the meantime, or that of a refresh, if the last was a
-// minute ago.
-func (r *renewals) after(ctx context.Context, o EgressOptions, connection string, refused secret.Text) (secret.Text, bool) {
-	one := r.of(connection)
-	one.mu.Lock()
-	defer one.mu.Unlock()
-	token, err := o.Tokens.Token(ctx, connection, false)
-	if err != nil {
-		return secret.Text{}, false
-	}
-	if !token.Equal(refused) {
-		return token, true
-	}
-	now := o.Now()
-	if !one.at.IsZero() && now.Sub(one.at) < refreshEvery {
-		return secret.Text{}, false
-	}
-	one.at = now
-	token, err = o.Tokens.Token(ctx, connection, true)
-	if err != nil {
-		o.Log(fmt.Sprintf("%s %s was refused with 401, and a refresh failed", now.Format("15:04:05"), connection))
-		return secret.Text{}, false
-	}
-	return token, !token.Equal(refused)
 }

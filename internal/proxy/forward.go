@@ -1,0 +1,520 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/textproto"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/apiauth/apiauth/internal/providers"
+	"github.com/apiauth/apiauth/internal/secret"
+)
+
+const (
+	bufferSize = 64 << 10
+	// replayable is the largest body that is kept for a second try, in bytes.
+	replayable = 64 << 10
+)
+
+// exchange is one request on its way.
+type exchange struct {
+	p      *Reverse
+	w      http.ResponseWriter
+	r      *http.Request
+	rt     *route
+	prefix string // of the path, before the connection's name
+	rest   string // of the path, after it, with its escapes
+	entry  Entry
+}
+
+// refusal is the body of an answer that is the proxy's own.
+type refusal struct {
+	Error   string `json:"error"`
+	Message string `json:"message"`
+}
+
+// refuse answers in the proxy's own name.
+func (x *exchange) refuse(status int, word, message string) {
+	h := x.w.Header()
+	h.Set("Content-Type", "application/json; charset=utf-8")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	body, err := json.Marshal(refusal{word, message})
+	if err != nil {
+		body = nil
+	}
+	body = append(body, '\n')
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	x.entry.Status, x.entry.Why = status, message
+	x.w.WriteHeader(status)
+	if x.r.Method != http.MethodHead {
+		_, _ = x.w.Write(body)
+		x.entry.Bytes = int64(len(body))
+	}
+}
+
+// admit decides whether the request may be made at all.
+func (x *exchange) admit() {
+	if x.rt == nil {
+		x.refuse(http.StatusNotFound, "unknown_connection", "no connection of that name is served here")
+		return
+	}
+	scheme, host, path, why := x.target()
+	if why != "" {
+		x.refuse(http.StatusBadRequest, "bad_path", why)
+		return
+	}
+	rest := x.rest
+	if rest == "" {
+		rest = "/"
+	}
+	if !x.rt.Allow.Allow(x.r.Method, rest) {
+		x.refuse(http.StatusForbidden, "not_allowed", "the rules of this run do not allow this method and path")
+		return
+	}
+	if wait, rate := x.rt.limiter.take(x.p.o.Now()); wait > 0 {
+		seconds := int64((wait + time.Second - 1) / time.Second)
+		x.w.Header().Set("Retry-After", strconv.FormatInt(seconds, 10))
+		x.refuse(http.StatusTooManyRequests, "too_many_requests", "the run allows "+rate.String()+" for this connection; try again in "+strconv.FormatInt(seconds, 10)+" s")
+		return
+	}
+	x.forward(scheme, host, path)
+}
+
+// target finds where the request leads: below the connection's base, or to the
+// pinned host that the path names. The path keeps its escapes.
+func (x *exchange) target() (scheme, host, path, why string) {
+	rest := x.rest
+	if hasDotPart(rest) {
+		return "", "", "", "the path has . or .. in it"
+	}
+	named, ok := strings.CutPrefix(rest, "/"+hostPrefix)
+	if !ok {
+		if x.rt.host == "" {
+			return "", "", "", "this connection has no base address: write /~HOST after its name"
+		}
+		return x.rt.scheme, x.rt.host, x.rt.path + rest, ""
+	}
+	host, path, _ = strings.Cut(named, "/")
+	for _, scheme := range []string{"https", "http"} {
+		if x.rt.mayCall(scheme, host) {
+			return scheme, host, "/" + path, ""
+		}
+	}
+	return "", "", "", "that host is not one that this connection was bound to"
+}
+
+// hasDotPart reports whether a part of a path is . or .., as it stands or
+// escaped.
+func hasDotPart(escaped string) bool {
+	if !strings.ContainsAny(escaped, ".%") {
+		return false
+	}
+	for part := range strings.SplitSeq(escaped, "/") {
+		if len(part) > len("%2e%2e") {
+			continue
+		}
+		if p := strings.ReplaceAll(strings.ReplaceAll(part, "%2e", "."), "%2E", "."); p == "." || p == ".." {
+			return true
+		}
+	}
+	return false
+}
+
+// forward sends the request with the token, once more with another one if the
+// API refuses the first, and passes the answer on.
+func (x *exchange) forward(scheme, host, path string) {
+	p, rt := x.p, x.rt
+	ctx := x.r.Context()
+	token, err := p.o.Tokens.Token(ctx, rt.Connection, false)
+	if err != nil {
+		x.noToken(err)
+		return
+	}
+	out, again, err := x.outgoing(scheme, host, path)
+	if err != nil {
+		x.broken(err)
+		return
+	}
+	insert(out, rt.Auth, token)
+	resp, err := p.transport.RoundTrip(out)
+	if err == nil && resp.StatusCode == http.StatusUnauthorized && again != nil {
+		if fresh, ok := rt.renewal.instead(ctx, p.o.Tokens, rt.Connection, token, p.o.Now()); ok {
+			_ = resp.Body.Close()
+			if out, err = again(); err == nil {
+				token = fresh
+				insert(out, rt.Auth, token)
+				resp, err = p.transport.RoundTrip(out)
+			}
+		}
+	}
+	if err != nil {
+		x.broken(err)
+		return
+	}
+	defer func() { _ = resp.Body.Close() }()
+	scrub := rt.scrubber(token)
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		x.upgrade(out, resp, scrub)
+		return
+	}
+	if scrub != nil {
+		if err := scrub.response(resp); err != nil {
+			x.broken(err)
+			return
+		}
+	}
+	x.answer(out, resp)
+}
+
+// scrubber returns what takes echoes of a token out of answers: each byte of one
+// becomes an x. It is kept until the token is another one.
+func (rt *route) scrubber(token secret.Text) *scrubber {
+	if kept := rt.scrub.Load(); kept != nil && kept.token.Equal(token) {
+		return kept.scrubber
+	}
+	s := newScrubber(echo{token: token, instead: secret.New(strings.Repeat("x", token.Len()))})
+	rt.scrub.Store(&keptScrubber{token, s})
+	return s
+}
+
+type keptScrubber struct {
+	token    secret.Text
+	scrubber *scrubber
+}
+
+// outgoing makes the request for the API, without the token. again makes it
+// another time; it is nil when the body is not at hand any more.
+func (x *exchange) outgoing(scheme, host, path string) (req *http.Request, again func() (*http.Request, error), err error) {
+	decoded, err := url.PathUnescape(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	r := x.r
+	upgrade := upgradeType(r.Header)
+	var kept []byte
+	streams := r.ContentLength < 0 || r.ContentLength > replayable || r.ContentLength > 0 && r.Header.Get("Expect") != ""
+	if r.ContentLength > 0 && !streams {
+		kept = make([]byte, r.ContentLength)
+		if _, err := io.ReadFull(r.Body, kept); err != nil {
+			return nil, nil, err
+		}
+	}
+	build := func() (*http.Request, error) {
+		req := (&http.Request{
+			Method: r.Method,
+			URL:    &url.URL{Scheme: scheme, Host: host, Path: decoded, RawPath: path, RawQuery: r.URL.RawQuery},
+			Host:   host, Header: x.requestHeader(upgrade),
+			Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		}).WithContext(r.Context())
+		switch {
+		case kept != nil:
+			req.ContentLength = int64(len(kept))
+			req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(kept)), nil }
+			req.Body, _ = req.GetBody()
+		case streams:
+			// The answer may begin before the body has come to its end.
+			_ = http.NewResponseController(x.w).EnableFullDuplex()
+			req.ContentLength, req.Body = r.ContentLength, r.Body
+		}
+		return req, nil
+	}
+	req, err = build()
+	if streams || upgrade != "" {
+		return req, nil, err
+	}
+	return req, build, err
+}
+
+// requestHeader copies what an API may see of a request.
+func (x *exchange) requestHeader(upgrade string) http.Header {
+	in := x.r.Header
+	out := make(http.Header, len(in)+len(x.rt.headers)+3)
+	for name, values := range in {
+		if !staysHere(name) {
+			out[name] = values
+		}
+	}
+	for _, list := range in["Connection"] {
+		for name := range strings.SplitSeq(list, ",") {
+			delete(out, textproto.CanonicalMIMEHeaderKey(strings.TrimSpace(name)))
+		}
+	}
+	for name, values := range x.rt.headers {
+		if _, there := out[name]; !there {
+			out[name] = values
+		}
+	}
+	if _, there := out["User-Agent"]; !there {
+		out["User-Agent"] = []string{x.p.o.UserAgent}
+	}
+	// What is compressed could not be searched for echoes of the token.
+	out["Accept-Encoding"] = []string{"identity"}
+	if upgrade != "" {
+		out["Connection"], out["Upgrade"] = []string{"Upgrade"}, []string{upgrade}
+	}
+	return out
+}
+
+// staysHere reports whether a header of a request is not for the API: it holds
+// the run's key, says where the request came from, belongs to one connection
+// (RFC 9110 section 7.6.1), or is a browser's own. The name is in canonical
+// form.
+func staysHere(name string) bool {
+	switch name {
+	case "Authorization", keyHeader, "Cookie", "Cookie2", "Origin", "Referer",
+		"Forwarded", "X-Real-Ip", "Via", "True-Client-Ip", "Cf-Connecting-Ip",
+		"Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings", "Content-Length":
+		return true
+	}
+	return strings.HasPrefix(name, "X-Forwarded-") || strings.HasPrefix(name, "Proxy-") ||
+		strings.HasPrefix(name, "Sec-Fetch-") || strings.HasPrefix(name, "Sec-Ch-") || strings.HasPrefix(name, "Access-Control-")
+}
+
+// upgradeType returns the protocol that a message switches to, or nothing.
+func upgradeType(h http.Header) string {
+	for _, list := range h["Connection"] {
+		for token := range strings.SplitSeq(list, ",") {
+			if strings.EqualFold(strings.TrimSpace(token), "upgrade") {
+				return h.Get("Upgrade")
+			}
+		}
+	}
+	return ""
+}
+
+// withoutParameter takes a parameter out of a query and leaves the rest as it
+// is.
+func withoutParameter(query, name string) string {
+	var kept []string
+	for pair := range strings.SplitSeq(query, "&") {
+		key, _, _ := strings.Cut(pair, "=")
+		if pair != "" && !sameName(key, name) {
+			kept = append(kept, pair)
+		}
+	}
+	return strings.Join(kept, "&")
+}
+
+// answer passes an answer on.
+func (x *exchange) answer(out *http.Request, resp *http.Response) {
+	x.answerHeader(out, resp)
+	x.entry.Status = resp.StatusCode
+	x.w.WriteHeader(resp.StatusCode)
+	if x.r.Method == http.MethodHead || resp.StatusCode == http.StatusNoContent || resp.StatusCode == http.StatusNotModified {
+		return
+	}
+	x.copy(resp.Body, resp.ContentLength)
+}
+
+// copy streams a body of a known length, or of -1. What has come leaves before
+// more is waited for. A body that breaks off breaks off here too.
+func (x *exchange) copy(body io.Reader, length int64) {
+	buf := x.p.buffers.Get().(*[]byte) //nolint:errcheck,forcetypeassert // the pool holds nothing else
+	defer x.p.buffers.Put(buf)
+	control := http.NewResponseController(x.w)
+	if length < 0 {
+		_ = control.Flush()
+	}
+	for {
+		n, err := body.Read(*buf)
+		if n > 0 {
+			wrote, werr := x.w.Write((*buf)[:n])
+			x.entry.Bytes += int64(wrote)
+			if werr != nil {
+				panic(http.ErrAbortHandler)
+			}
+			if length < 0 || x.entry.Bytes < length && n < len(*buf) {
+				_ = control.Flush()
+			}
+		}
+		switch {
+		case err == nil:
+		case errors.Is(err, io.EOF):
+			return
+		default:
+			x.entry.Why = "the answer broke off"
+			panic(http.ErrAbortHandler)
+		}
+	}
+}
+
+// answerHeader copies what a client may see of an answer's head.
+func (x *exchange) answerHeader(out *http.Request, resp *http.Response) {
+	h := x.w.Header()
+	for name, values := range resp.Header {
+		if keptBack(name) {
+			continue
+		}
+		if name == "Vary" {
+			values = append(values[:len(values):len(values)], h["Vary"]...)
+		}
+		h[name] = values
+	}
+	for _, list := range resp.Header["Connection"] {
+		for name := range strings.SplitSeq(list, ",") {
+			delete(h, textproto.CanonicalMIMEHeaderKey(strings.TrimSpace(name)))
+		}
+	}
+	if location := h["Location"]; len(location) == 1 {
+		h["Location"] = []string{x.location(out.URL, location[0])}
+	}
+	// Should a browser show an answer as a page, it is one that can do nothing.
+	h["Content-Security-Policy"] = []string{"default-src 'none'; sandbox"}
+	h["X-Content-Type-Options"] = []string{"nosniff"}
+}
+
+// keptBack reports whether a header of an answer is not for the client: it would
+// set state in its browser for this address, give its own view of who may read
+// the answer, belongs to one connection, or echoes credentials.
+func keptBack(name string) bool {
+	switch name {
+	case "Set-Cookie", "Set-Cookie2", "Authorization", "Clear-Site-Data", "Strict-Transport-Security", "Alt-Svc", "Public-Key-Pins",
+		"Nel", "Report-To", "Reporting-Endpoints", "Service-Worker-Allowed", "Sourcemap", "Refresh",
+		"Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
+		"Content-Security-Policy", "Content-Security-Policy-Report-Only", "X-Content-Type-Options":
+		return true
+	}
+	return strings.HasPrefix(name, "Access-Control-") || strings.HasPrefix(name, "Proxy-")
+}
+
+// location leads a redirect to a pinned host back through this proxy, and leaves
+// every other one as it is.
+func (x *exchange) location(from *url.URL, location string) string {
+	to, err := from.Parse(location)
+	if err != nil || to.User != nil || !x.rt.mayCall(to.Scheme, to.Host) {
+		return location
+	}
+	path := to.EscapedPath()
+	if below, ok := strings.CutPrefix(path, x.rt.path); ok && to.Scheme == x.rt.scheme && sameHost(to, x.rt) && (below == "" || below[0] == '/') {
+		path = below
+	} else {
+		path = "/" + hostPrefix + to.Host + path
+	}
+	back := x.p.URL() + x.prefix + "/" + x.rt.Connection + path
+	query := to.RawQuery
+	if x.rt.Auth.In == placeQuery {
+		query = withoutParameter(query, x.rt.Auth.Name)
+	}
+	if query != "" {
+		back += "?" + query
+	}
+	if f := to.EscapedFragment(); f != "" {
+		back += "#" + f
+	}
+	return back
+}
+
+func sameHost(to *url.URL, rt *route) bool {
+	a, err := providers.URLHost(to.Scheme + "://" + to.Host)
+	if err != nil {
+		return false
+	}
+	b, err := providers.URLHost(rt.scheme + "://" + rt.host)
+	return err == nil && a == b
+}
+
+// upgrade joins both sides of a connection that has changed its protocol.
+func (x *exchange) upgrade(out *http.Request, resp *http.Response, scrub *scrubber) {
+	back, ok := resp.Body.(io.ReadWriteCloser)
+	if asked := out.Header.Get("Upgrade"); !ok || asked == "" || !strings.EqualFold(asked, resp.Header.Get("Upgrade")) {
+		x.refuse(http.StatusBadGateway, "no_answer", "the API switched to a protocol that was not asked for")
+		return
+	}
+	down := io.Reader(back)
+	if scrub != nil {
+		scrub.header(resp.Header)
+		down = scrub.frames(back)
+	}
+	x.answerHeader(out, resp)
+	h := x.w.Header().Clone()
+	h.Set("Connection", "Upgrade")
+	h.Set("Upgrade", resp.Header.Get("Upgrade"))
+	conn, buffered, err := http.NewResponseController(x.w).Hijack()
+	if err != nil {
+		x.refuse(http.StatusBadGateway, "no_answer", "this connection cannot change its protocol")
+		return
+	}
+	defer conn.Close()
+	x.entry.Status = resp.StatusCode
+	head := bytes.NewBufferString("HTTP/1.1 101 Switching Protocols\r\n")
+	_ = h.Write(head)
+	head.WriteString("\r\n")
+	if _, err := conn.Write(head.Bytes()); err != nil {
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = io.Copy(back, buffered.Reader)
+		_ = back.Close()
+	}()
+	x.entry.Bytes, _ = io.Copy(conn, down)
+	_ = conn.Close()
+	<-done
+}
+
+// TokenError is what a Tokens returns when there is no token to send.
+type TokenError struct {
+	// Word says what is wrong to a program: needs_connect, temporary, store,
+	// refused or failed.
+	Word string
+	// Err says it to a person. It holds no credential.
+	Err error
+}
+
+// Error is that of Err.
+func (e *TokenError) Error() string { return e.Err.Error() }
+
+// Unwrap returns Err.
+func (e *TokenError) Unwrap() error { return e.Err }
+
+// noToken answers when there is no token to send.
+func (x *exchange) noToken(err error) {
+	if x.gone(err) {
+		return
+	}
+	if e, ok := errors.AsType[*TokenError](err); ok {
+		x.refuse(http.StatusServiceUnavailable, e.Word, e.Error())
+		return
+	}
+	x.refuse(http.StatusServiceUnavailable, "failed", "there is no token for this connection")
+}
+
+// broken answers when the API did not. Texts of net/http are not passed on: they
+// may quote the address, and a key in it.
+func (x *exchange) broken(err error) {
+	if x.gone(err) {
+		return
+	}
+	if e, ok := errors.AsType[*AddressError](err); ok {
+		x.refuse(http.StatusBadGateway, "refused_address", e.Error())
+		return
+	}
+	if e, ok := errors.AsType[*CodingError](err); ok {
+		x.refuse(http.StatusBadGateway, "no_answer", e.Error())
+		return
+	}
+	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
+		x.refuse(http.StatusGatewayTimeout, "timeout", "the API did not answer in time")
+		return
+	}
+	x.refuse(http.StatusBadGateway, "no_answer", "no answer from the API: "+reason(err))
+}
+
+// gone reports whether the client is: nobody is left to answer.
+func (x *exchange) gone(err error) bool {
+	if x.r.Context().Err() == nil || !errors.Is(err, context.Canceled) {
+		return false
+	}
+	x.entry.Why = "the client went away"
+	return true
+}
