@@ -32,7 +32,11 @@ manifest's, the provider's own (SPOTIFY_ACCESS_TOKEN) or NAME_ACCESS_TOKEN.
 
 CMD takes the place of apiauth: signals, terminal and exit status are its own. It
 never sees a refresh token or a client secret. A token that ends while CMD runs is
-not replaced: ask for enough with --min-ttl.`,
+not replaced: ask for enough with --min-ttl.
+
+With --netlify, programs that call getSecrets of the npm package
+@netlify/functions, 0.9.0 to 1.4.0, get these connections from there, and the
+environment holds no token of a provider.`,
 		Example: `  apiauth exec -- npm run build
   apiauth exec -c github=GH_TOKEN -- gh repo list`,
 		Args: func(cmd *cobra.Command, a []string) error {
