@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -31,6 +32,11 @@ func moment() time.Time { return time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC) 
 // sealed is a bundle of two connections whose credentials are canaries.
 func sealed(t testing.TB) (value, key secret.Text, h *bundle.Header) {
 	t.Helper()
+	return sealedWith(t, rand.Reader)
+}
+
+func sealedWith(t testing.TB, random io.Reader) (value, key secret.Text, h *bundle.Header) {
+	t.Helper()
 	record := func(name string) connection.Record {
 		rec := connection.Record{Header: connection.Header{
 			Format: connection.Format, Generation: 1, GrantGeneration: 1, Name: name, Provider: name, Flow: connection.FlowBrowser,
@@ -42,7 +48,7 @@ func sealed(t testing.TB) (value, key secret.Text, h *bundle.Header) {
 		return rec
 	}
 	h = &bundle.Header{Project: project, Label: "shop", CreatedAt: moment(), ExpiresAt: moment().Add(time.Hour)}
-	value, key, err := bundle.Seal(rand.Reader, h, []bundle.Connection{
+	value, key, err := bundle.Seal(random, h, []bundle.Connection{
 		{Record: record("one"), Env: "ONE", Holds: bundle.HoldsRefresh, ClientSecret: secret.New("canary-client-one")},
 		{Record: record("two"), Holds: bundle.HoldsAccess},
 	})
@@ -154,7 +160,7 @@ func TestNewerFormat(t *testing.T) {
 
 // FuzzOpen holds that whatever comes is refused, or is a bundle that was sealed.
 func FuzzOpen(f *testing.F) {
-	value, key, _ := sealed(f)
+	value, key, _ := sealedWith(f, strings.NewReader(strings.Repeat("x", 100))) // the same in every worker
 	f.Add(value.Reveal(), key.Reveal())
 	f.Add("apiauth-bundle.1.e30.AAAA", key.Reveal())
 	f.Add("apiauth-bundle.9.", "")

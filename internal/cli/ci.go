@@ -2,11 +2,8 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"slices"
 	"strings"
 
@@ -245,77 +242,16 @@ func (ws *workspace) inJob(name string, err error) error {
 // withoutSecrets adds to a remedy that the job belongs to somebody else's pull
 // request, which CI systems give no secrets.
 func (ws *workspace) withoutSecrets(hint string) string {
-	if ws.foreignChange() {
+	if config.ForeignChange(ws.app.Env) {
 		return "a pull request from a fork gets no secrets: run this step for branches of the repository only; else " + hint
 	}
 	return hint
 }
 
-// maxEvent caps the description of an event that GitHub hands to a job.
-const maxEvent = 32 << 20
-
-// foreignChange reports whether the job runs for a change from another
-// repository, as far as the CI system tells: "Variables reference" (GitHub,
-// pull_request.head.repo of the event), "Predefined CI/CD variables reference"
-// (GitLab), "Built-in environment variables" (CircleCI), "Predefined variables"
-// (Azure), "Environment variables" (Buildkite), each checked 2026-11-25. It is a
-// help for people: whoever runs code in the job can change these variables.
-func (ws *workspace) foreignChange() bool {
-	env := ws.app.env
-	switch {
-	case env("GITHUB_EVENT_NAME") == "pull_request":
-		return githubFork(env("GITHUB_EVENT_PATH"), env("GITHUB_REPOSITORY"))
-	case env("CI_MERGE_REQUEST_SOURCE_PROJECT_ID") != "":
-		return env("CI_MERGE_REQUEST_SOURCE_PROJECT_ID") != env("CI_MERGE_REQUEST_PROJECT_ID")
-	case env("CIRCLE_PR_REPONAME") != "": // set for forks only
-		return true
-	case strings.EqualFold(env("SYSTEM_PULLREQUEST_ISFORK"), "true"):
-		return true
-	case env("BUILDKITE_PULL_REQUEST_REPO") != "":
-		return repositoryPath(env("BUILDKITE_PULL_REQUEST_REPO")) != repositoryPath(env("BUILDKITE_REPO"))
-	}
-	return false
-}
-
-// githubFork reads the event that started a workflow. One that cannot be read
-// counts as the repository's own.
-func githubFork(path, repository string) bool {
-	f, err := os.Open(path)
-	if err != nil {
-		return false
-	}
-	defer func() { _ = f.Close() }()
-	var event struct {
-		PullRequest struct {
-			Head struct {
-				Repo *struct {
-					FullName string `json:"full_name"`
-				} `json:"repo"`
-			} `json:"head"`
-		} `json:"pull_request"`
-	}
-	if json.NewDecoder(io.LimitReader(f, maxEvent)).Decode(&event) != nil {
-		return false
-	}
-	head := event.PullRequest.Head.Repo
-	return head == nil || !strings.EqualFold(head.FullName, repository) // nil: the fork was removed
-}
-
-// repositoryPath is owner and name of a repository, whichever way its address is
-// written.
-func repositoryPath(address string) string {
-	address = strings.TrimSuffix(strings.TrimSuffix(address, "/"), ".git")
-	parts := strings.FieldsFunc(address, func(r rune) bool { return r == '/' || r == ':' })
-	if len(parts) < 2 {
-		return address
-	}
-	return strings.ToLower(strings.Join(parts[len(parts)-2:], "/"))
-}
-
 // refuseForeign keeps what is stored on this machine from a change of somebody
 // else: a runner that is used again may hold what an earlier job connected.
 func (ws *workspace) refuseForeign(name string) error {
-	if !ws.app.inCI() || !ws.foreignChange() {
+	if !ws.app.inCI() || !config.ForeignChange(ws.app.Env) {
 		return nil
 	}
 	return failf(exitRefused, "run this step for branches of the repository only",
