@@ -198,7 +198,7 @@ func split(value secret.Text) (h *Header, bound, box []byte, err error) {
 	case len(parts) != 4:
 		return nil, nil, nil, fmt.Errorf("%w: it is cut off", ErrDamaged)
 	}
-	head, err := base64.RawURLEncoding.DecodeString(parts[2])
+	head, err := base64.RawURLEncoding.Strict().DecodeString(parts[2])
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("%w: its header is not whole", ErrDamaged)
 	}
@@ -206,7 +206,7 @@ func split(value secret.Text) (h *Header, bound, box []byte, err error) {
 	if err := decode(head, h); err != nil {
 		return nil, nil, nil, fmt.Errorf("%w: its header is no JSON object of that form", ErrDamaged)
 	}
-	if box, err = base64.RawURLEncoding.DecodeString(parts[3]); err != nil {
+	if box, err = base64.RawURLEncoding.Strict().DecodeString(parts[3]); err != nil {
 		return nil, nil, nil, fmt.Errorf("%w: its sealed part is not whole", ErrDamaged)
 	}
 	return h, []byte(line[:len(line)-len(parts[3])-1]), box, nil
@@ -220,7 +220,7 @@ func Open(value, key secret.Text) (*Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	k, err := base64.RawURLEncoding.DecodeString(strings.TrimSpace(key.Reveal()))
+	k, err := base64.RawURLEncoding.Strict().DecodeString(strings.TrimSpace(key.Reveal()))
 	if err != nil || len(k) != keySize {
 		return nil, fmt.Errorf("%w: it is not in the form that 'apiauth bundle create' prints", ErrKey)
 	}

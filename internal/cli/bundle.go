@@ -221,8 +221,12 @@ func (ws *workspace) sealable(ctx context.Context, sel selection, accessOnly boo
 			"%q must not be sealed: %s, so the job and this machine would end the grant for each other", sel.Name, reason)
 	}
 	if h.CanRenew() && accessOnly {
-		// The longest that the provider gives.
-		if _, err := ws.storedToken(ctx, sel.Name, connection.Option{MinTTL: time.Duration(h.TTL) * time.Second * 9 / 10}); err != nil {
+		from, err := ws.storeOrigin(sel.Name)
+		if err != nil {
+			return nil, err
+		}
+		// As good as new: it is the longest that the provider gives.
+		if _, err := from.token(ctx, sel.Name, connection.Option{MinTTL: time.Duration(h.TTL) * time.Second * 9 / 10}); err != nil {
 			return nil, err
 		}
 	}

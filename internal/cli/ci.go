@@ -2,11 +2,8 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"slices"
 	"strings"
 
@@ -70,40 +67,42 @@ func bundleError(err error) error {
 	}
 }
 
-// bundleToken gets a token of a connection in the bundle.
-func (ws *workspace) bundleToken(ctx context.Context, b *bundle.Bundle, name string, o connection.Option) (connection.Access, error) {
+// bundleOrigin hands out what the bundle holds.
+func (ws *workspace) bundleOrigin(b *bundle.Bundle, name string) (*origin, error) {
 	if _, ok := b.Summary(name); !ok {
 		code, hint := exitUsage, "it holds "+summaryNames(b.Connections)
 		if ws.knownName(name) {
 			code, hint = exitNeedsConnect, "make one that holds it: 'apiauth bundle create "+name+"'"
 		}
-		return connection.Access{}, failf(code, hint, "the bundle %s does not hold %q", b.ID, name)
+		return nil, failf(code, hint, "the bundle %s does not hold %q", b.ID, name)
 	}
 	src, err := ws.sourceOver(b.Store, b.Project)
 	if err != nil {
-		return connection.Access{}, err
+		return nil, err
 	}
-	fromStore := src.ClientSecret
+	fromVariables := src.ClientSecret
 	src.ClientSecret = func(ctx context.Context, h *connection.Header) (secret.Text, error) {
 		if t := b.ClientSecret(h.Name); !t.IsZero() {
 			return t, nil
 		}
-		return fromStore(ctx, h)
+		return fromVariables(ctx, h)
 	}
-	access, err := src.Token(ctx, name, o)
-	var changed *connection.ChangedError
-	switch {
-	case errors.As(err, &changed):
-		return connection.Access{}, failf(exitRefused, "if that is expected, connect it again and make a new bundle with 'apiauth bundle create'", "%w", err)
-	case errors.Is(err, connection.ErrNeedsConnect), errors.Is(err, connection.ErrNotConnected):
-		return connection.Access{}, failf(exitNeedsConnect, "make a new bundle with 'apiauth bundle create'; one that holds client credentials or a refresh token lasts longer", "%w", err)
-	case err != nil:
-		return connection.Access{}, err
+	remedy := func(_ string, err error) error {
+		var changed *connection.ChangedError
+		switch {
+		case errors.As(err, &changed):
+			return failf(exitRefused, "if that is expected, connect it again and make a new bundle with 'apiauth bundle create'", "%w", err)
+		case errors.Is(err, connection.ErrNeedsConnect), errors.Is(err, connection.ErrNotConnected):
+			return failf(exitNeedsConnect, "make a new bundle with 'apiauth bundle create'; one that holds client credentials or a refresh token lasts longer", "%w", err)
+		}
+		return err
 	}
-	if access.Header.Rotated {
-		ws.warn("the issuer of %q replaced the refresh token, and a bundle cannot take the new one: make a new bundle before this one fails", name)
+	note := func(a connection.Access) {
+		if a.Header.Rotated {
+			ws.warn("the issuer of %q replaced the refresh token, and a bundle cannot take the new one: make a new bundle before this one fails", a.Name)
+		}
 	}
-	return access, nil
+	return &origin{store: b.Store, src: src, remedy: remedy, note: note}, nil
 }
 
 func summaryNames(list []bundle.Summary) string {
@@ -114,10 +113,13 @@ func summaryNames(list []bundle.Summary) string {
 	return strings.Join(names, ", ")
 }
 
-// clientToken gets a token with client credentials that stand in variables,
-// without a store. ok is false when the variables are not set for the provider
-// of that name, or something is stored under it.
-func (ws *workspace) clientToken(ctx context.Context, name string, o connection.Option) (_ connection.Access, ok bool, err error) {
+// variablesProject is the project of what comes from variables.
+const variablesProject = "ci"
+
+// clientOrigin hands out tokens for client credentials that stand in variables,
+// without a store. It is nil when the variables are not set for the provider of
+// that name, or something is stored under it.
+func (ws *workspace) clientOrigin(name string) (*origin, error) {
 	provider, scopes := name, []string(nil)
 	if ws.manifest != nil {
 		if c, found := ws.manifest.Connection(name); found {
@@ -128,55 +130,67 @@ func (ws *workspace) clientToken(ctx context.Context, name string, o connection.
 		}
 	}
 	if strings.Contains(provider, "://") {
-		return connection.Access{}, false, nil // an issuer has no variables
+		return nil, nil // an issuer has no variables
 	}
 	c, set, err := config.ClientFor(ws.app.Env, provider)
 	if err != nil || !set || c.ID == "" || c.Secret.IsZero() || ws.isStored(name) {
-		return connection.Access{}, false, err
+		return nil, err
 	}
 	def, err := ws.catalogue.Get(provider)
 	if err != nil {
-		return connection.Access{}, false, err
+		return nil, err
 	}
 	if !slices.Contains(def.Flows, flow.FlowClientCredentials) {
-		return connection.Access{}, false, nil
+		return nil, nil
 	}
 	if ws.memory == nil {
 		ws.memory = bundle.NewStore("variables", "variables")
 	}
-	key := connection.Key{Project: "ci", Name: name}
+	key := connection.Key{Project: variablesProject, Name: name}
 	if _, err := ws.memory.Header(key); errors.Is(err, connection.ErrNotStored) {
-		pins, err := def.Pin(providers.PinOptions{Flow: flow.FlowClientCredentials, ClientID: c.ID, HasSecret: true})
-		var missing *providers.MissingVariableError
-		if errors.As(err, &missing) {
-			return connection.Access{}, true, failf(exitUsage, "connect it where you can give the value, and seal it: 'apiauth bundle create "+name+"'", "get a token for %q with client credentials from variables: %w", name, err)
-		}
+		rec, err := ws.clientRecord(name, def, c.ID, scopes)
 		if err != nil {
-			return connection.Access{}, true, err
+			return nil, err
 		}
-		if len(scopes) == 0 && !def.Scopes.Omit {
-			scopes = def.Scopes.Default
-		}
-		if def.Scopes.Omit {
-			scopes = nil
-		}
-		ws.memory.Put(key, &connection.Record{Header: connection.Header{
-			Format: connection.Format, Generation: 1, GrantGeneration: 1,
-			Name: name, Provider: pins.Provider, ProviderDigest: def.Digest, Flow: connection.FlowClientCredentials,
-			Account: connection.Account{Label: "(the client itself)"}, ScopesAsked: scopes, State: connection.StateOK,
-			ConnectedAt: ws.app.Now(), Pins: pins,
-		}})
+		ws.memory.Put(key, rec)
 	}
-	src, err := ws.sourceOver(ws.memory, key.Project)
+	src, err := ws.sourceOver(ws.memory, variablesProject)
 	if err != nil {
-		return connection.Access{}, true, err
+		return nil, err
 	}
-	access, err := src.Token(ctx, name, o)
-	if errors.Is(err, connection.ErrClient) {
-		id := variableName(provider)
-		err = withHint(err, fmt.Sprintf("compare APIAUTH_CLIENT_ID_%s and APIAUTH_CLIENT_SECRET_%s with the client's registration", id, id))
+	remedy := func(_ string, err error) error {
+		if errors.Is(err, connection.ErrClient) {
+			id := variableName(provider)
+			return withHint(err, fmt.Sprintf("compare APIAUTH_CLIENT_ID_%s and APIAUTH_CLIENT_SECRET_%s with the client's registration", id, id))
+		}
+		return err
 	}
-	return access, true, err
+	return &origin{store: ws.memory, src: src, remedy: remedy}, nil
+}
+
+// clientRecord is a connection by client credentials that has no token yet.
+func (ws *workspace) clientRecord(name string, def *providers.Definition, id string, scopes []string) (*connection.Record, error) {
+	pins, err := def.Pin(providers.PinOptions{Flow: flow.FlowClientCredentials, ClientID: id, HasSecret: true})
+	var missing *providers.MissingVariableError
+	if errors.As(err, &missing) {
+		return nil, failf(exitUsage, "connect it where you can give the value, and seal it: 'apiauth bundle create "+name+"'",
+			"get a token for %q with client credentials from variables: %w", name, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case def.Scopes.Omit:
+		scopes = nil
+	case len(scopes) == 0:
+		scopes = def.Scopes.Default
+	}
+	return &connection.Record{Header: connection.Header{
+		Format: connection.Format, Generation: 1, GrantGeneration: 1,
+		Name: name, Provider: pins.Provider, ProviderDigest: def.Digest, Flow: connection.FlowClientCredentials,
+		Account: connection.Account{Label: "(the client itself)"}, ScopesAsked: scopes, State: connection.StateOK,
+		ConnectedAt: ws.app.Now(), Pins: pins,
+	}}, nil
 }
 
 // isStored reports whether the project has a connection of that name. A folder
@@ -245,77 +259,16 @@ func (ws *workspace) inJob(name string, err error) error {
 // withoutSecrets adds to a remedy that the job belongs to somebody else's pull
 // request, which CI systems give no secrets.
 func (ws *workspace) withoutSecrets(hint string) string {
-	if ws.foreignChange() {
+	if config.ForeignChange(ws.app.Env) {
 		return "a pull request from a fork gets no secrets: run this step for branches of the repository only; else " + hint
 	}
 	return hint
 }
 
-// maxEvent caps the description of an event that GitHub hands to a job.
-const maxEvent = 32 << 20
-
-// foreignChange reports whether the job runs for a change from another
-// repository, as far as the CI system tells: "Variables reference" (GitHub,
-// pull_request.head.repo of the event), "Predefined CI/CD variables reference"
-// (GitLab), "Built-in environment variables" (CircleCI), "Predefined variables"
-// (Azure), "Environment variables" (Buildkite), each checked 2026-11-25. It is a
-// help for people: whoever runs code in the job can change these variables.
-func (ws *workspace) foreignChange() bool {
-	env := ws.app.env
-	switch {
-	case env("GITHUB_EVENT_NAME") == "pull_request":
-		return githubFork(env("GITHUB_EVENT_PATH"), env("GITHUB_REPOSITORY"))
-	case env("CI_MERGE_REQUEST_SOURCE_PROJECT_ID") != "":
-		return env("CI_MERGE_REQUEST_SOURCE_PROJECT_ID") != env("CI_MERGE_REQUEST_PROJECT_ID")
-	case env("CIRCLE_PR_REPONAME") != "": // set for forks only
-		return true
-	case strings.EqualFold(env("SYSTEM_PULLREQUEST_ISFORK"), "true"):
-		return true
-	case env("BUILDKITE_PULL_REQUEST_REPO") != "":
-		return repositoryPath(env("BUILDKITE_PULL_REQUEST_REPO")) != repositoryPath(env("BUILDKITE_REPO"))
-	}
-	return false
-}
-
-// githubFork reads the event that started a workflow. One that cannot be read
-// counts as the repository's own.
-func githubFork(path, repository string) bool {
-	f, err := os.Open(path)
-	if err != nil {
-		return false
-	}
-	defer func() { _ = f.Close() }()
-	var event struct {
-		PullRequest struct {
-			Head struct {
-				Repo *struct {
-					FullName string `json:"full_name"`
-				} `json:"repo"`
-			} `json:"head"`
-		} `json:"pull_request"`
-	}
-	if json.NewDecoder(io.LimitReader(f, maxEvent)).Decode(&event) != nil {
-		return false
-	}
-	head := event.PullRequest.Head.Repo
-	return head == nil || !strings.EqualFold(head.FullName, repository) // nil: the fork was removed
-}
-
-// repositoryPath is owner and name of a repository, whichever way its address is
-// written.
-func repositoryPath(address string) string {
-	address = strings.TrimSuffix(strings.TrimSuffix(address, "/"), ".git")
-	parts := strings.FieldsFunc(address, func(r rune) bool { return r == '/' || r == ':' })
-	if len(parts) < 2 {
-		return address
-	}
-	return strings.ToLower(strings.Join(parts[len(parts)-2:], "/"))
-}
-
 // refuseForeign keeps what is stored on this machine from a change of somebody
 // else: a runner that is used again may hold what an earlier job connected.
 func (ws *workspace) refuseForeign(name string) error {
-	if !ws.app.inCI() || !ws.foreignChange() {
+	if !ws.app.inCI() || !config.ForeignChange(ws.app.Env) {
 		return nil
 	}
 	return failf(exitRefused, "run this step for branches of the repository only",

@@ -18,70 +18,96 @@ import (
 	"github.com/apiauth/apiauth/internal/strictyaml"
 )
 
-// token gets a live token of one connection: from the bundle in the environment,
-// with a client's variables, or from the project's store. It tells an unknown
+// origin hands out the tokens of a connection, from wherever they come here.
+type origin struct {
+	store connection.Store
+	src   *connection.Source
+	// remedy says what a person can do about an error of src.
+	remedy func(name string, err error) error
+	// note tells of what is odd about a token that was refreshed; may be nil.
+	note func(a connection.Access)
+}
+
+// origin finds where a connection's tokens come from: the bundle in the
+// environment, a client's variables, or the project's store. It tells an unknown
 // name (2) from one that is known and not connected (4).
-func (ws *workspace) token(ctx context.Context, name string, o connection.Option) (connection.Access, error) {
+func (ws *workspace) origin(name string) (*origin, error) {
 	if !project.ValidName(name) {
-		return connection.Access{}, usagef("%q is no connection name", oauth.Clean(name))
+		return nil, usagef("%q is no connection name", oauth.Clean(name))
 	}
 	b, err := ws.bundle()
 	switch {
 	case err != nil:
-		return connection.Access{}, err
+		return nil, err
 	case b != nil:
-		return ws.bundleToken(ctx, b, name, o)
+		return ws.bundleOrigin(b, name)
 	}
-	if access, ok, err := ws.clientToken(ctx, name, o); ok || err != nil {
-		return access, err
+	if from, err := ws.clientOrigin(name); from != nil || err != nil {
+		return from, err
 	}
-	access, err := ws.storedToken(ctx, name, o)
+	from, err := ws.storeOrigin(name)
 	if err != nil {
-		return connection.Access{}, ws.inJob(name, err)
+		return nil, ws.inJob(name, err)
+	}
+	return from, nil
+}
+
+// storeOrigin hands out what the project has stored.
+func (ws *workspace) storeOrigin(name string) (*origin, error) {
+	if _, err := ws.bound(); err != nil {
+		return nil, err
+	}
+	s, err := ws.store()
+	if errors.Is(err, errNoStore) {
+		return nil, ws.notConnected(name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := ws.refuseForeign(name); err != nil {
+		return nil, err
+	}
+	src, err := ws.source(s)
+	if err != nil {
+		return nil, err
+	}
+	remedy := func(name string, err error) error {
+		switch {
+		case errors.Is(err, connection.ErrNotConnected):
+			err = ws.notConnected(name)
+		case errors.Is(err, connection.ErrNeedsConnect):
+			err = failf(exitNeedsConnect, "run 'apiauth connect "+name+"' to grant access again", "%w", err)
+		case errors.Is(err, connection.ErrStoreKey) && s.Kind() == store.KindKeychain:
+			return failf(exitStore, "unless another keychain has it: run 'apiauth connect "+name+"' to grant access again", "%w", err)
+		}
+		return ws.inJob(name, err)
+	}
+	return &origin{store: s, src: src, remedy: remedy}, nil
+}
+
+// token gets a live token.
+func (o *origin) token(ctx context.Context, name string, opt connection.Option) (connection.Access, error) {
+	access, err := o.src.Token(ctx, name, opt)
+	if err != nil {
+		return connection.Access{}, o.remedy(name, err)
+	}
+	if ctx.Err() != nil {
+		// A signal came while the answer was on its way: that is stored now.
+		return connection.Access{}, context.Cause(ctx)
+	}
+	if o.note != nil && access.Refreshed {
+		o.note(access)
 	}
 	return access, nil
 }
 
-// storedToken gets a live token from the project's store.
-func (ws *workspace) storedToken(ctx context.Context, name string, o connection.Option) (connection.Access, error) {
-	if _, err := ws.bound(); err != nil {
-		return connection.Access{}, err
-	}
-	s, err := ws.store()
-	if errors.Is(err, errNoStore) {
-		return connection.Access{}, ws.notConnected(name)
-	}
+// token gets a live token of one connection.
+func (ws *workspace) token(ctx context.Context, name string, o connection.Option) (connection.Access, error) {
+	from, err := ws.origin(name)
 	if err != nil {
 		return connection.Access{}, err
 	}
-	if err := ws.refuseForeign(name); err != nil {
-		return connection.Access{}, err
-	}
-	src, err := ws.source(s)
-	if err != nil {
-		return connection.Access{}, err
-	}
-	return ws.handOut(ctx, s, src, name, o)
-}
-
-// handOut gets a live token from a source of the project's, and says what to do where
-// there is none.
-func (ws *workspace) handOut(ctx context.Context, s *store.Store, src *connection.Source, name string, o connection.Option) (connection.Access, error) {
-	access, err := src.Token(ctx, name, o)
-	if errors.Is(err, connection.ErrNotConnected) {
-		return connection.Access{}, ws.notConnected(name)
-	}
-	if errors.Is(err, connection.ErrNeedsConnect) {
-		return connection.Access{}, failf(exitNeedsConnect, "run 'apiauth connect "+name+"' to grant access again", "%w", err)
-	}
-	if errors.Is(err, connection.ErrStoreKey) && s.Kind() == store.KindKeychain {
-		return connection.Access{}, failf(exitStore, "unless another keychain has it: run 'apiauth connect "+name+"' to grant access again", "%w", err)
-	}
-	if err == nil && ctx.Err() != nil {
-		// A signal came while the answer was on its way: that is stored now.
-		return connection.Access{}, context.Cause(ctx)
-	}
-	return access, err
+	return from.token(ctx, name, o)
 }
 
 // knownName reports whether the manifest or the catalogue knows a name.

@@ -41,12 +41,11 @@ type Delivery struct {
 //   - GitHub: the environment file of the step, "Workflow commands for GitHub
 //     Actions", docs.github.com, checked 2026-11-25.
 //   - Azure: TF_BUILD is set in every job, "Predefined variables",
-//     learn.microsoft.com, checked 2026-11-25.
-//   - CircleCI: a shell sources BASH_ENV before every step, "Set an environment
-//     variable in a shell command", circleci.com/docs, checked 2026-11-25.
+//     learn.microsoft.com.
+//   - CircleCI: a shell sources BASH_ENV before every step, "Project values and
+//     variables", circleci.com/docs, checked 2026-11-25.
 //   - Netlify: a build plugin may change build.environment, whose values are
-//     strings, "Develop and share custom extensions with build event handlers",
-//     docs.netlify.com, checked 2026-11-25.
+//     strings (netlify/build, MUTABLE_PROPS, checked 2026-11-25).
 //   - GitLab: "Pass dotenv variables to specific jobs", docs.gitlab.com, checked
 //     2026-11-25: what a report sets is no masked variable.
 func DeliveryOf(format string) Delivery {
@@ -68,7 +67,7 @@ func DeliveryOf(format string) Delivery {
 
 // minMasked is how many bytes a token needs for a log to be masked. Buildkite's
 // redactor passes over what is shorter than 6 (buildkite/agent,
-// internal/redact, checked 2026-11-25), and elsewhere a shorter mask would
+// RedactLengthMin, checked 2026-11-25), and elsewhere a shorter mask would
 // blacken half of the log.
 const minMasked = 6
 
@@ -111,7 +110,7 @@ func WriteMasks(w io.Writer, format string, vars []Var) error {
 
 // reservedName refuses the names that a CI system would not hand on. Azure keeps
 // variables that begin like this to itself, whatever the case ("Define
-// variables", learn.microsoft.com, checked 2026-11-25).
+// variables", learn.microsoft.com).
 func reservedName(format string, v Var) error {
 	if format != Azure {
 		return nil

@@ -18,7 +18,7 @@ func nasty() []string {
 	return []string{
 		"plain", "", " ", "  lead and trail  ", "\t", "a\tb", "a\nb", "\n", "a\n", "\nEVIL=1", "a\r\nb", "a\rb", "\r",
 		"'", "''", "it's", `"`, `""`, `a"b'c`, `\`, `\\`, `a\`, `a\\`, `\'`, `\"`, `'\''`, `\n`, `\u0041`,
-		"$HOME", "${HOME}", "$(id)", "`id`", "$", "$$", "%PATH%", "%%", "!x!", "^&|<>", "a&b", "a;b", "a|b", "#x", "a #b", "~", "~root", "a=b==", "-n", "--", "*", "?[a]",
+		"$HOME", "${HOME}", "$(id)", "`id`", "$", "$$", "%PATH%", "%%", "a%0Ab%25%3B", "%AZP250A", "!x!", "^&|<>", "a&b", "a;b", "a|b", "#x", "a #b", "~", "~root", "a=b==", "-n", "--", "*", "?[a]",
 		"EOF\nEVIL=1\nEOF", "'; touch /tmp/x; '", `"; calc; "`, "' + (id) + '", "‘’‚‛“”", "é", "日本", "😀", "\u2028", "\u0085", "\u202e", "\x1b[31m", "\x07", "\x7f", "\x01",
 		"\xff\xfe", "a\xc3", "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln-_==", "ya29.a0Af_x-y~z+/=", "{}", `{"a":1}`, "null", "true", "00", strings.Repeat("x", 9000), strings.Repeat("'", 500), strings.Repeat(`\`, 333), "a\x00b",
 	}
