@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"compress/gzip"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -59,7 +60,7 @@ func (s *tokens) Token(_ context.Context, connection string, refresh bool) (secr
 	}
 	if refresh {
 		s.refreshes++
-		s.current[connection] = fmt.Sprintf("%s+%d", testToken, s.refreshes)
+		s.current[connection] = nthToken(s.refreshes)
 	}
 	t, ok := s.current[connection]
 	if !ok {
@@ -377,3 +378,8 @@ func (r *rig) logged() string {
 func basic(user, password string) string {
 	return base64.StdEncoding.EncodeToString([]byte(user + ":" + password))
 }
+
+func newGzip(w io.Writer) io.WriteCloser { return gzip.NewWriter(w) }
+
+// nthToken is the token after n refreshes.
+func nthToken(n int) string { return fmt.Sprintf("yb%02d.%s", n, testToken[5:]) }
