@@ -163,15 +163,22 @@ func (r *rig) dial(ctx context.Context, network, address string) (net.Conn, erro
 // arrives there.
 func (r *rig) serve(name string, h http.Handler, change ...func(*httptest.Server)) *httptest.Server {
 	r.t.Helper()
-	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+	recording := http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		var head strings.Builder
 		fmt.Fprintf(&head, "%s %s %s\n", req.Method, req.RequestURI, req.Host)
 		_ = req.Header.Write(&head)
 		r.record(name, head.String())
 		req.Body = &recorded{req.Body, func(s string) { r.record(name, s) }}
 		h.ServeHTTP(w, req)
-	}))
-	srv.EnableHTTP2 = true
+	})
+	return r.serveBare(name, true, recording, change...)
+}
+
+// serveBare is serve without the record.
+func (r *rig) serveBare(name string, h2 bool, h http.Handler, change ...func(*httptest.Server)) *httptest.Server {
+	r.t.Helper()
+	srv := httptest.NewUnstartedServer(h)
+	srv.EnableHTTP2 = h2
 	srv.TLS = &tls.Config{Certificates: []tls.Certificate{r.certificate(name)}}
 	srv.Config.ErrorLog = silentLog()
 	for _, c := range change {

@@ -220,6 +220,9 @@ func TestEchoesAreScrubbed(t *testing.T) {
 		c := r.client(h2)
 		for form := range forms {
 			for _, path := range []string{"/", "/slow", "/gzip", "/length"} {
+				if path != "/" && form != "raw" && form != "json" && form != "base64 a" {
+					continue
+				}
 				got := r.send(c, "GET", "https://"+apiHost+path+"?form="+strings.ReplaceAll(form, " ", "+"), nil, "Authorization: Bearer "+testPlaceholder)
 				if got.StatusCode != 200 || !strings.HasPrefix(got.body, "padding ") || !strings.HasSuffix(got.body, " and after") {
 					t.Fatalf("%s %s: %d, %d bytes", path, form, got.StatusCode, len(got.body))
