@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bytes"
 	"encoding/base64"
 	"io"
 	"net/http"
@@ -151,11 +150,11 @@ type finder struct{ m *matcher }
 // newFinder looks for these placeholders, of which there is at least one.
 func newFinder(placeholders []string) finder { return finder{newMatcher(placeholders)} }
 
-// head looks through the path, the query and the headers of a request, in one
+// head looks through the method, the path, the query and the headers of a request, in one
 // pass where nothing is found.
 func (f finder) head(r *http.Request, scratch []byte) *misplacedError {
 	path, query := r.URL.EscapedPath(), r.URL.RawQuery
-	b := append(scratch[:0], path...)
+	b := append(append(append(scratch[:0], r.Method...), '\n'), path...)
 	if strings.Contains(path, "%") {
 		b = append(append(b, '\n'), r.URL.Path...)
 	}
@@ -179,6 +178,9 @@ func (f finder) head(r *http.Request, scratch []byte) *misplacedError {
 			}
 		}
 		return nil
+	}
+	if bad := look("the method", r.Method); bad != nil {
+		return bad
 	}
 	if bad := look("the path", path, r.URL.Path); bad != nil {
 		return bad
@@ -258,6 +260,3 @@ func (b *searchedBody) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
-
-// bytesBody is a body that can be sent again.
-func bytesBody(b []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader(b)) }
