@@ -240,6 +240,7 @@ func scripts(t *testing.T, dir string) {
 			"perm":     cmdPerm,
 			"linkto":   cmdLinkTo,
 			"says":     cmdSays,
+			"robot":    cmdRobot,
 		},
 	})
 }

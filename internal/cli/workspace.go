@@ -286,6 +286,9 @@ func (ws *workspace) source(s *store.Store) (*connection.Source, error) {
 		Warn:        ws.warn,
 	}
 	src.ClientSecret = func(ctx context.Context, h *connection.Header) (secret.Text, error) {
+		if h.Flow == connection.FlowJWTBearer {
+			return connection.StoredSecret(ctx, s, id, h) // the variable holds the secret of another client
+		}
 		t, err := ws.variableSecret(&h.Pins)
 		if err != nil || !t.IsZero() {
 			return t, err

@@ -58,13 +58,13 @@ func TestRequestFormats(t *testing.T) {
 		FormatJSON: `{"appid":"i","auth_code":"c","client_secret":"s\u0026","grant_type":"authorization_code","resource":["https://a","https://b"]}`,
 	} {
 		r.Format = format
-		c, err := r.encode()
+		c, err := r.encode(time.Time{})
 		if err != nil || c.method != "POST" || c.url != r.Endpoint || string(c.body) != want {
 			t.Errorf("%s: %v, %s %s %s", format, err, c.method, c.url, c.body)
 		}
 	}
 	r.Format = FormatGet
-	c, err := r.encode()
+	c, err := r.encode(time.Time{})
 	if err != nil || c.method != "GET" || c.body != nil || !strings.HasPrefix(c.url, r.Endpoint+"?grant_type=authorization_code&auth_code=c&") || c.header.Get("Content-Type") != "" {
 		t.Errorf("%v, %s %s", err, c.method, c.url)
 	}
@@ -76,7 +76,7 @@ func TestRequestFormats(t *testing.T) {
 	} {
 		bad := r
 		change(&bad)
-		if _, err := bad.encode(); err == nil {
+		if _, err := bad.encode(time.Time{}); err == nil {
 			t.Errorf("%s was accepted", name)
 		}
 	}
