@@ -20,6 +20,15 @@ import (
 // token gets a live token of one connection of the project, and tells an
 // unknown name (2) from one that is known and not connected (4).
 func (ws *workspace) token(ctx context.Context, name string, o connection.Option) (connection.Access, error) {
+	return ws.obtained(ctx, name, func(src *connection.Source) (connection.Access, error) { return src.Token(ctx, name, o) })
+}
+
+// narrower is token for one that can do less.
+func (ws *workspace) narrower(ctx context.Context, name string, n connection.Narrow, o connection.Option) (connection.Access, error) {
+	return ws.obtained(ctx, name, func(src *connection.Source) (connection.Access, error) { return src.Downscope(ctx, name, n, o) })
+}
+
+func (ws *workspace) obtained(ctx context.Context, name string, get func(*connection.Source) (connection.Access, error)) (connection.Access, error) {
 	if _, err := ws.bound(); err != nil {
 		return connection.Access{}, err
 	}
@@ -37,7 +46,7 @@ func (ws *workspace) token(ctx context.Context, name string, o connection.Option
 	if err != nil {
 		return connection.Access{}, err
 	}
-	access, err := src.Token(ctx, name, o)
+	access, err := get(src)
 	if errors.Is(err, connection.ErrNotConnected) {
 		return connection.Access{}, ws.notConnected(name)
 	}

@@ -461,3 +461,77 @@ func TestSites(t *testing.T) {
 		})
 	}
 }
+
+// TestTokenExchange: R-17. What a narrower token may be for is pinned: anything
+// else is refused before a request is made. Each is asked for by itself, and none
+// is served for another.
+func TestTokenExchange(t *testing.T) {
+	const definition = "scopes: {separator: \" \"}\ntoken_exchange: {scopes: [preview, download], resources: [\"https://api.odd.example/files\"], audiences: [a, b], auth_method: omitted}\n"
+	narrower := func(token string, more ...string) fakes.Exchange {
+		return fakes.Exchange{
+			Request: "POST /token", Header: map[string]string{"Authorization": ""}, Body: `{"access_token":"` + token + `","token_type":"bearer","expires_in":600,"issued_token_type":"urn:ietf:params:oauth:token-type:access_token"}`,
+			Sends: with(map[string]string{"grant_type": "urn:ietf:params:oauth:grant-type:token-exchange", "subject_token": "at1", "subject_token_type": "urn:ietf:params:oauth:token-type:access_token"}, more...),
+		}
+	}
+	broader, same := narrower("n5", "scope=preview"), narrower("at1", "scope=preview")
+	broader.Body = `{"access_token":"n5","token_type":"bearer","scope":"preview everything"}`
+	l := begin(t, definition,
+		fakes.Exchange{Request: "GET /authorize", Sends: authorize("scope=all"), Callback: "code=c1"},
+		fakes.Exchange{Request: "POST /token", Sends: exchange(), Body: first},
+		narrower("n1", "scope=preview download", "resource=https://api.odd.example/files/42"),
+		narrower("n2", "scope=preview", "audience=a"),
+		narrower("n3", "scope=preview", "audience=b"),
+		narrower("n4", "scope=preview", "audience=a"), broader, same)
+	_, err := l.connect(providers.PinOptions{}, "all")
+	l.must(err)
+	for want, n := range map[string]connection.Narrow{
+		"n1": {Scopes: []string{"preview", "download"}, Resources: []string{"https://api.odd.example/files/42"}},
+	} {
+		a, err := l.source.Downscope(t.Context(), "odd", n, connection.Option{})
+		l.must(err)
+		if a.Token.Reveal() != want || !slices.Equal(a.Header.ScopesGranted, n.Scopes) || a.ExpiresAt.Sub(l.now) > 10*time.Minute {
+			t.Errorf("%s: granted %q until %v", want, a.Header.ScopesGranted, a.ExpiresAt)
+		}
+	}
+	for i, audience := range []string{"a", "b", "a"} {
+		a, err := l.source.Downscope(t.Context(), "odd", connection.Narrow{Scopes: []string{"preview"}, Audiences: []string{audience}}, connection.Option{})
+		l.must(err)
+		if a.Token.Reveal() != fmt.Sprintf("n%d", i+2) {
+			t.Errorf("the token for %s is another", audience)
+		}
+	}
+	for name, n := range map[string]connection.Narrow{
+		"more than may be":            {Scopes: []string{"preview", "all"}},
+		"no scope":                    {Resources: []string{"https://api.odd.example/files/42"}},
+		"another resource":            {Scopes: []string{"preview"}, Resources: []string{"https://api.odd.example/folders/1"}},
+		"a name that begins like it":  {Scopes: []string{"preview"}, Resources: []string{"https://api.odd.example/files-of-others"}},
+		"another host":                {Scopes: []string{"preview"}, Resources: []string{"https://evil.example/files/42"}},
+		"the way up":                  {Scopes: []string{"preview"}, Resources: []string{"https://api.odd.example/files/../folders/1"}},
+		"the way up, escaped":         {Scopes: []string{"preview"}, Resources: []string{"https://api.odd.example/files/%2e%2e/folders"}},
+		"another audience":            {Scopes: []string{"preview"}, Audiences: []string{"c"}},
+		"an audience that it is not ": {Scopes: []string{"preview"}, Audiences: []string{"a b"}},
+	} {
+		var narrow *connection.NarrowError
+		if _, err := l.source.Downscope(t.Context(), "odd", n, connection.Option{}); !errors.As(err, &narrow) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// An answer that gives more, or the same token back, is not handed out.
+	for range 2 {
+		if _, err := l.source.Downscope(t.Context(), "odd", connection.Narrow{Scopes: []string{"preview"}}, connection.Option{}); !errors.Is(err, connection.ErrRefused) {
+			t.Errorf("got %v", err)
+		}
+	}
+	// None of them took the place of the connection's token.
+	if l.token(connection.Option{}) != "at1" {
+		t.Error("the connection has another token")
+	}
+
+	none := begin(t, "", fakes.Exchange{Request: "GET /authorize", Sends: authorize(), Callback: "code=c1"}, fakes.Exchange{Request: "POST /token", Sends: exchange(), Body: first})
+	_, err = none.connect(providers.PinOptions{})
+	none.must(err)
+	var narrow *connection.NarrowError
+	if _, err := none.source.Downscope(t.Context(), "odd", connection.Narrow{Scopes: []string{"preview"}}, connection.Option{}); !errors.As(err, &narrow) {
+		t.Errorf("got %v", err)
+	}
+}
