@@ -241,6 +241,7 @@ func scripts(t *testing.T, dir string) {
 			"linkto":   cmdLinkTo,
 			"says":     cmdSays,
 			"gitforge": cmdGitForge,
+			"robot":    cmdRobot,
 		},
 	})
 }

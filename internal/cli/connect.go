@@ -39,6 +39,8 @@ type connectOptions struct {
 	RedirectURI string
 	Site        string
 	Resources   []string
+	Key         keyFlags
+	Subject     string
 }
 
 func newConnectCmd(g *globals) *cobra.Command {
@@ -60,7 +62,8 @@ Connecting again asks for what was granted before, plus what the manifest and
 		Example: `  apiauth connect spotify
   apiauth connect github-work --provider github --scope repo
   apiauth connect keycloak --provider https://sso.example.com/realms/main
-  apiauth connect spotify --flow client-credentials`,
+  apiauth connect spotify --flow client-credentials
+  apiauth connect google-robot --provider google --key-file robot.json`,
 		ValidArgsFunction: completeConnectable(g),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			opts.Names = names
@@ -70,7 +73,7 @@ Connecting again asks for what was granted before, plus what the manifest and
 	f := cmd.Flags()
 	f.StringVar(&opts.Provider, "provider", "", "catalogue `ID` or issuer URL (default NAME)")
 	f.StringSliceVar(&opts.Scopes, "scope", nil, "ask for `SCOPE`; repeat for more")
-	f.StringVar(&opts.Flow, "flow", flow.FlowAuto, "auto, browser, device, paste, client-credentials or key")
+	f.StringVar(&opts.Flow, "flow", flow.FlowAuto, "auto, browser, device, paste, client-credentials, jwt-bearer or key")
 	f.BoolVar(&opts.NoBrowser, "no-browser", false, "print the link, open no browser")
 	f.IntVar(&opts.Port, "port", 0, "use this port for the loopback redirect (default: as registered, or any)")
 	f.DurationVar(&opts.Timeout, "timeout", flow.DefaultTimeout, "give up waiting for the login after this `duration`")
@@ -82,11 +85,13 @@ Connecting again asks for what was granted before, plus what the manifest and
 	f.BoolVarP(&opts.Yes, "yes", "y", false, "agree to what would be asked: a new issuer, another account, changed endpoints")
 	f.StringToStringVar(&opts.Variables, "var", nil, "set a variable of the provider, such as tenant=contoso")
 	f.StringVar(&opts.RedirectURI, "redirect-uri", "", "the redirect `URI` that the client is registered with")
+	opts.Key.add(cmd)
+	f.StringVar(&opts.Subject, "subject", "", "the `ACCOUNT` on whose behalf a client asks that signs with its key (jwt-bearer)")
 	f.StringVar(&opts.Site, "site", "", "connect this `SITE`, where the account reaches several")
 	f.StringArrayVar(&opts.Resources, "resource", nil, "ask for a token for this `URL` (RFC 8707); repeat for more")
 	_ = cmd.RegisterFlagCompletionFunc("provider", completeProviders(g))
 	_ = cmd.RegisterFlagCompletionFunc("flow", cobra.FixedCompletions(
-		[]string{"auto", "browser", "device", "paste", "client-credentials", "key"}, cobra.ShellCompDirectiveNoFileComp))
+		[]string{"auto", "browser", "device", "paste", "client-credentials", "jwt-bearer", "key"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -108,8 +113,11 @@ func runConnect(ctx context.Context, g *globals, opts connectOptions) error {
 			return nil
 		}
 	}
-	if len(names) > 1 && (opts.Provider != "" || opts.SecretStdin || opts.ImportStdin || opts.ClientID != "") {
-		return usagef("--provider, --client-id, --client-secret-stdin and --import-stdin are for one connection at a time")
+	if len(names) > 1 && (opts.Provider != "" || opts.SecretStdin || opts.ImportStdin || opts.ClientID != "" || opts.Key.given()) {
+		return usagef("--provider, --client-id, --client-secret-stdin, --key-file, --key-stdin and --import-stdin are for one connection at a time")
+	}
+	if opts.Key.Stdin && opts.ImportStdin {
+		return usagef("--key-stdin and --import-stdin cannot both read standard input")
 	}
 	if opts.SecretStdin && opts.ImportStdin {
 		return usagef("--client-secret-stdin and --import-stdin cannot both read standard input")
@@ -395,6 +403,9 @@ func (a *attempt) settle(ctx context.Context) error {
 	ws := a.ws
 	browser := ws.mayOpenBrowser(a.opts.NoBrowser)
 	chosen := a.opts.Flow
+	if a.byKey() {
+		chosen = flow.FlowJWTBearer
+	}
 	if a.opts.ImportStdin && chosen == flow.FlowAuto {
 		chosen = flow.FlowImport
 		if slices.Equal(a.def.Flows, []string{flow.FlowKey}) {
@@ -408,6 +419,7 @@ func (a *attempt) settle(ctx context.Context) error {
 			Terminal:    ws.person(),
 			Person:      !ws.cfg.NoInput && !ws.app.inCI(),
 			Secret:      !a.client.Secret.IsZero(),
+			Key:         chosen == flow.FlowJWTBearer && !a.client.Secret.IsZero(),
 			RedirectURI: a.client.RedirectURI,
 		})
 		if err != nil {
@@ -419,6 +431,10 @@ func (a *attempt) settle(ctx context.Context) error {
 	if chosen == flow.FlowImport {
 		pinFlow = flow.FlowBrowser
 	}
+	subject, err := a.bearerSubject(ctx)
+	if err != nil {
+		return err
+	}
 	pins, err := a.def.Pin(providers.PinOptions{
 		Flow:        pinFlow,
 		Variables:   a.client.Variables,
@@ -427,6 +443,7 @@ func (a *attempt) settle(ctx context.Context) error {
 		RedirectURI: a.client.RedirectURI,
 		Site:        a.opts.Site,
 		Resources:   a.opts.Resources,
+		Subject:     subject,
 	})
 	if err != nil {
 		return err
@@ -478,7 +495,7 @@ func (a *attempt) chooseScopes(ctx context.Context) error {
 			scopes = append(scopes, facts.Default...)
 		}
 	}
-	if a.flow != flow.FlowClientCredentials {
+	if a.flow != flow.FlowClientCredentials && a.flow != flow.FlowJWTBearer {
 		scopes = append(scopes, facts.Required...)
 	}
 	for _, s := range scopes {
@@ -576,7 +593,7 @@ func (a *attempt) obtain(ctx context.Context) (*connection.Login, error) {
 
 // oauthClient is the client with the authentication method of the flow.
 func (a *attempt) oauthClient() oauth.Client {
-	return oauth.Client{ID: a.client.ID, Secret: a.client.Secret, Method: a.pins.AuthMethod}
+	return connection.Client(&a.pins, a.client.Secret)
 }
 
 func (a *attempt) runFlow(ctx context.Context) (*flow.Result, error) {
@@ -624,6 +641,9 @@ func (a *attempt) runFlow(ctx context.Context) (*flow.Result, error) {
 		return flow.Device(ctx, env, fa)
 	case flow.FlowClientCredentials:
 		return flow.ClientCredentials(fa)
+	case flow.FlowJWTBearer:
+		request := connection.JWTBearerRequest(&a.pins, a.client.Secret, a.scopes)
+		return &flow.Result{Request: &request, Via: flow.FlowJWTBearer}, nil
 	case flow.FlowKey, flow.FlowImport:
 		value, err := a.readCredential(ctx)
 		if err != nil {

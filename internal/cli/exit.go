@@ -82,6 +82,7 @@ func explain(err error) (code int, hint string) {
 		variable  *providers.MissingVariableError
 		changed   *connection.ChangedError
 		locked    *connection.LockedError
+		narrow    *connection.NarrowError
 		unbound   *project.UnboundError
 		noProject *project.UnknownProjectError
 		newer     *project.NewerFormatError
@@ -181,6 +182,8 @@ func explain(err error) (code int, hint string) {
 		return exitUsage, "choose another name, or disconnect that one first"
 	case errors.Is(err, connection.ErrAccountDeclined):
 		return exitFailure, "use another name for the other account: 'apiauth connect NAME --provider ID'"
+	case errors.As(err, &narrow):
+		return exitRefused, "'apiauth provider show' with its provider lists what may be asked for"
 	case errors.As(err, &locked):
 		return exitTemporary, "wait for it, or end it if it hangs; nothing was lost"
 	case errors.Is(err, keyring.ErrAbsent):

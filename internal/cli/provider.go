@@ -57,7 +57,7 @@ func newProviderListCmd(g *globals) *cobra.Command {
 }
 
 func providerFlows() []string {
-	return []string{providers.FlowBrowser, providers.FlowDevice, providers.FlowClientCredentials, providers.FlowKey}
+	return []string{providers.FlowBrowser, providers.FlowDevice, providers.FlowClientCredentials, providers.FlowJWTBearer, providers.FlowImplicit, providers.FlowKey}
 }
 
 func runProviderList(g *globals, word, flowName string) error {

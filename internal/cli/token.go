@@ -19,6 +19,7 @@ type tokenOptions struct {
 	MinTTL  time.Duration
 	Refresh bool
 	Format  string
+	Narrow  connection.Narrow
 }
 
 func newTokenCmd(g *globals) *cobra.Command {
@@ -33,6 +34,9 @@ func newTokenCmd(g *globals) *cobra.Command {
 It is refreshed first when it is about to end, by one process at a time however
 many ask. After an API has refused a token, --refresh gets another one.
 
+With --scope the token can do less, at providers that exchange tokens (RFC 8693):
+'apiauth provider show' says which. It is asked for each time and not stored.
+
 Formats:
   plain        the token alone
   header       the header that carries it, for curl -H @-
@@ -41,7 +45,8 @@ Formats:
   netrc        lines for the hosts that take the token as a password: those of git
   k8s-exec     for the exec plugin of a kubeconfig`,
 		Example: `  apiauth token spotify --format header | curl -H @- https://api.spotify.com/v1/me
-  TOKEN=$(apiauth token github)`,
+  TOKEN=$(apiauth token github)
+  apiauth token box --scope item_preview --resource https://api.box.com/2.0/files/42`,
 		Args:              args(cobra.ExactArgs(1)),
 		ValidArgsFunction: completeConnections(g),
 		RunE: func(cmd *cobra.Command, a []string) error {
@@ -55,6 +60,9 @@ Formats:
 	f := cmd.Flags()
 	minTTLFlag(f, &opts.MinTTL)
 	f.BoolVar(&opts.Refresh, "refresh", false, "get a new token: the API refused the last one")
+	f.StringSliceVar(&opts.Narrow.Scopes, "scope", nil, "get a narrower token with `SCOPE` alone; repeat for more")
+	f.StringArrayVar(&opts.Narrow.Resources, "resource", nil, "with --scope: good for this `URL` only")
+	f.StringArrayVar(&opts.Narrow.Audiences, "audience", nil, "with --scope: good for this `AUDIENCE` only")
 	f.StringVar(&opts.Format, "format", "plain", "one of "+strings.Join(tokenFormats(), ", "))
 	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(tokenFormats(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -67,11 +75,20 @@ func runToken(ctx context.Context, g *globals, opts tokenOptions) error {
 	if opts.MinTTL < 0 {
 		return usagef("--min-ttl takes a duration from 0 on")
 	}
+	if len(opts.Narrow.Scopes) == 0 && len(opts.Narrow.Resources)+len(opts.Narrow.Audiences) > 0 {
+		return usagef("--resource and --audience go with --scope")
+	}
 	ws, err := g.workspace()
 	if err != nil {
 		return err
 	}
-	access, err := ws.token(ctx, opts.Name, connection.Option{MinTTL: opts.MinTTL, Refresh: opts.Refresh})
+	o := connection.Option{MinTTL: opts.MinTTL, Refresh: opts.Refresh}
+	var access connection.Access
+	if len(opts.Narrow.Scopes) == 0 {
+		access, err = ws.token(ctx, opts.Name, o)
+	} else {
+		access, err = ws.narrower(ctx, opts.Name, opts.Narrow, o)
+	}
 	if err != nil {
 		return err
 	}

@@ -88,6 +88,16 @@ func (ws *workspace) storeOrigin(name string) (*origin, error) {
 // token gets a live token.
 func (o *origin) token(ctx context.Context, name string, opt connection.Option) (connection.Access, error) {
 	access, err := o.src.Token(ctx, name, opt)
+	return o.handedOut(ctx, name, access, err)
+}
+
+// narrower is token for one that can do less.
+func (o *origin) narrower(ctx context.Context, name string, n connection.Narrow, opt connection.Option) (connection.Access, error) {
+	access, err := o.src.Downscope(ctx, name, n, opt)
+	return o.handedOut(ctx, name, access, err)
+}
+
+func (o *origin) handedOut(ctx context.Context, name string, access connection.Access, err error) (connection.Access, error) {
 	if err != nil {
 		return connection.Access{}, o.remedy(name, err)
 	}
@@ -108,6 +118,15 @@ func (ws *workspace) token(ctx context.Context, name string, o connection.Option
 		return connection.Access{}, err
 	}
 	return from.token(ctx, name, o)
+}
+
+// narrower gets a live token of one connection that can do less.
+func (ws *workspace) narrower(ctx context.Context, name string, n connection.Narrow, o connection.Option) (connection.Access, error) {
+	from, err := ws.origin(name)
+	if err != nil {
+		return connection.Access{}, err
+	}
+	return from.narrower(ctx, name, n, o)
 }
 
 // knownName reports whether the manifest or the catalogue knows a name.

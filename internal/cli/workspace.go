@@ -295,6 +295,9 @@ func (ws *workspace) sourceOver(s connection.Store, id string) (*connection.Sour
 		Warn:        ws.warn,
 	}
 	src.ClientSecret = func(ctx context.Context, h *connection.Header) (secret.Text, error) {
+		if h.Flow == connection.FlowJWTBearer {
+			return connection.StoredSecret(ctx, s, id, h) // the variable holds the secret of another client
+		}
 		t, err := ws.variableSecret(&h.Pins)
 		if err != nil || !t.IsZero() {
 			return t, err

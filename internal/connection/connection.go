@@ -52,6 +52,7 @@ const (
 	FlowPaste             = "paste"
 	FlowDevice            = "device"
 	FlowClientCredentials = "client-credentials"
+	FlowJWTBearer         = "jwt-bearer"
 	FlowKey               = "key"    // a static key or personal access token
 	FlowImport            = "import" // an existing refresh token
 )
@@ -123,7 +124,13 @@ func (h *Header) Missing(needed []string) []string {
 
 // CanRenew reports whether a new access token can be had without a person.
 func (h *Header) CanRenew() bool {
-	return h.HasRefresh || h.Flow == FlowClientCredentials
+	return h.HasRefresh || h.ByClient()
+}
+
+// ByClient reports whether the client itself obtains the tokens, with its secret
+// or its key, so that nothing else is needed to renew them.
+func (h *Header) ByClient() bool {
+	return h.Flow == FlowClientCredentials || h.Flow == FlowJWTBearer
 }
 
 // Body is the sealed part of a record.

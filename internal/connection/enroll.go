@@ -1,6 +1,7 @@
 package connection
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -146,7 +147,7 @@ func (s *Source) enrollLocked(ctx context.Context, key Key, l Login) (_ *Record,
 		if err := guard.Seal(ctx, encodeAnswer(ans, secret.Text{})); err != nil {
 			s.warn("the issuer's answer could not be written ahead: %v", err)
 		}
-	} else if ans, err = sendSealed(ctx, s, guard, *l.Request, l.Imported); err != nil {
+	} else if ans, err = s.sendOnce(ctx, guard, &l); err != nil {
 		_ = guard.Drop()
 		kind := ErrTemporary
 		if errors.Is(err, oauth.ErrRefused) {
@@ -161,6 +162,20 @@ func (s *Source) enrollLocked(ctx context.Context, key Key, l Login) (_ *Record,
 	}
 	keepImported(next, l.Imported)
 	return next, guard, nil
+}
+
+// sendOnce sends the request of a login, and a second time only where it uses
+// nothing up and the first failed because our clock is wrong.
+func (s *Source) sendOnce(ctx context.Context, guard Guard, l *Login) (oauth.Answer, error) {
+	ans, err := sendSealed(ctx, s, guard, *l.Request, l.Imported)
+	if err != nil {
+		return ans, err
+	}
+	if _, refused := oauth.ParseToken(ans, rules(&l.Draft.Pins)); l.Request.Skewed(ans, refused) {
+		s.warnClock(ans)
+		return sendSealed(ctx, s, guard, *l.Request, l.Imported)
+	}
+	return ans, nil
 }
 
 func exchangeError(name string, err error) error {
@@ -186,7 +201,7 @@ func (s *Source) granted(ctx context.Context, cur *Record, draft Header, callbac
 	next := &Record{Header: draft}
 	next.State = StateOK
 	next.Body.Kept = maps.Clone(callback)
-	next.HasRefresh = !tok.Refresh.IsZero() && draft.Flow != FlowClientCredentials
+	next.HasRefresh = !tok.Refresh.IsZero() && !draft.ByClient()
 	if next.HasRefresh {
 		next.Body.Refresh = tok.Refresh
 	}
@@ -215,8 +230,13 @@ func (s *Source) granted(ctx context.Context, cur *Record, draft Header, callbac
 
 // identify asks the provider who signed in. Not knowing is no failure.
 func (s *Source) identify(ctx context.Context, rec *Record) {
-	if rec.Flow == FlowClientCredentials {
+	switch j := rec.Pins.JWTBearer; {
+	case rec.Flow == FlowClientCredentials:
 		rec.Account = Account{Label: "(the client itself)"}
+		return
+	case rec.Flow == FlowJWTBearer && j != nil:
+		who := oauth.Clean(cmp.Or(j.Subject, rec.Pins.ClientID))
+		rec.Account = Account{Subject: who, Label: who}
 		return
 	}
 	account, err := s.Identify(ctx, rec)

@@ -209,6 +209,7 @@ func (r *renewal) send(ctx context.Context, rec *Record, grant Grant, clientSecr
 		resent      bool
 		secondGrant bool
 		serverError bool
+		signedAgain bool // with the issuer's clock
 		notSent     int
 	)
 	for {
@@ -252,6 +253,10 @@ func (r *renewal) send(ctx context.Context, rec *Record, grant Grant, clientSecr
 			return oauth.Token{}, ans, err // the sealed answer stays: a grant may be in it
 		case r.requests >= maxTokenRequests:
 			return oauth.Token{}, ans, r.drop(err)
+		case req.Skewed(ans, err) && !signedAgain:
+			signedAgain = true
+			r.warnClock(ans)
+			continue
 		case oauth.ErrorCode(err) == "invalid_grant" && !secondGrant:
 			secondGrant = true
 			if !rec.Body.Spare.IsZero() && grant.Refresh.Equal(rec.Body.Refresh) {
@@ -371,8 +376,11 @@ func sendSealed(ctx context.Context, s *Source, guard Guard, req oauth.TokenRequ
 // request builds what renews rec.
 func (r *renewal) request(rec *Record, grant Grant, clientSecret secret.Text) oauth.TokenRequest {
 	p := &rec.Pins
-	c := client(&rec.Header, clientSecret)
-	if rec.Flow == FlowClientCredentials {
+	c := Client(p, clientSecret)
+	switch rec.Flow {
+	case FlowJWTBearer:
+		return JWTBearerRequest(p, clientSecret, rec.ScopesAsked)
+	case FlowClientCredentials:
 		req := tokenRequest(p, c)
 		req.Form = oauth.ClientCredentialsForm(JoinScopes(rec.ScopesAsked, p.Token.RequestScopeSeparator), p.Token.Params).WithResources(p.Resources)
 		return req
@@ -412,9 +420,34 @@ func RefreshRequest(p *providers.Pins, c oauth.Client, refresh secret.Text) oaut
 	return req
 }
 
+// JWTBearerRequest is the request of a client that signs an assertion with its
+// key (RFC 7523 section 2.1). key is what Key.Encode wrote.
+func JWTBearerRequest(p *providers.Pins, key secret.Text, scopes []string) oauth.TokenRequest {
+	j := p.JWTBearer
+	if j == nil {
+		j = &providers.JWTBearerPin{Audience: p.TokenEndpoint}
+	}
+	req := tokenRequest(p, Client(p, key))
+	req.Assertion = &oauth.Assertion{
+		Issuer: p.ClientID, Subject: j.Subject, Audience: j.Audience, Claims: j.Claims,
+		Lifetime: time.Duration(j.Lifetime) * time.Second, Key: key, Alg: p.SigningAlg,
+	}
+	scope := JoinScopes(scopes, p.Token.RequestScopeSeparator)
+	if j.InClaim {
+		req.Assertion.Scope, scope = scope, ""
+	}
+	req.Form = oauth.JWTBearerForm(scope, p.Token.Params).WithResources(p.Resources)
+	return req
+}
+
+// warnClock says that our clock is wrong, and by how much.
+func (s *Source) warnClock(ans oauth.Answer) {
+	s.warn("this machine's clock differs from the issuer's by %s; the issuer's was used", ans.Date.Sub(ans.ReceivedAt).Abs().Round(time.Second))
+}
+
 // tokenEndpoint is where a connection is renewed.
 func tokenEndpoint(rec *Record) string {
-	if rec.Flow != FlowClientCredentials && rec.Pins.RefreshEndpoint != "" {
+	if !rec.ByClient() && rec.Pins.RefreshEndpoint != "" {
 		return rec.Pins.RefreshEndpoint
 	}
 	return rec.Pins.TokenEndpoint
@@ -442,7 +475,7 @@ func (r *renewal) successor(rec *Record, tok oauth.Token, ans oauth.Answer) *Rec
 	next.Body.Spare = secret.Text{}
 
 	switch {
-	case rec.Flow == FlowClientCredentials: // RFC 6749 section 4.4.3: a refresh token has no place here
+	case rec.ByClient(): // RFC 6749 section 4.4.3: a refresh token has no place here
 		return &next
 	case !tok.Refresh.IsZero() && !tok.Refresh.Equal(r.sent.Refresh):
 		r.rotate(rec, &next, tok.Refresh)

@@ -24,7 +24,7 @@ func (s *Source) upgrade(ctx context.Context, h *Header, tok oauth.Token, ans oa
 			s.warn("the token of %q stays short-lived: %v", h.Name, err)
 			return tok, ans
 		}
-		c = client(h, clientSecret)
+		c = Client(p, clientSecret)
 	}
 	better, err := s.Issuer.PostToken(ctx, oauth.TokenRequest{
 		Endpoint:              up.Endpoint,

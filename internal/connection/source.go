@@ -316,8 +316,11 @@ func (s *Source) checkPins(name string, h *Header) error {
 }
 
 func (s *Source) secretFor(ctx context.Context, h *Header) (secret.Text, error) {
-	if h.Pins.AuthMethod == oauth.AuthNone || h.Pins.AuthMethod == "" {
-		return secret.Text{}, nil
+	switch h.Pins.AuthMethod {
+	case oauth.AuthNone, oauth.AuthOmitted, "":
+		if h.Flow != FlowJWTBearer {
+			return secret.Text{}, nil
+		}
 	}
 	if s.ClientSecret != nil {
 		return s.ClientSecret(ctx, h)
@@ -329,7 +332,7 @@ func (s *Source) secretFor(ctx context.Context, h *Header) (secret.Text, error) 
 // of its store. A registration of another client id, endpoint or method is
 // never combined with the connection.
 func StoredSecret(ctx context.Context, c Clients, project string, h *Header) (secret.Text, error) {
-	r, err := c.Registration(h.Provider, project)
+	r, err := c.Registration(ClientName(h.Provider, h.Flow), project)
 	if errors.Is(err, ErrNotStored) {
 		return secret.Text{}, definite(ErrClient, nil, "no client secret is stored for %s", h.Provider)
 	}

@@ -75,6 +75,9 @@ func Authcode(ctx context.Context, env Env, a Attempt) (*Result, error) {
 	if err != nil {
 		return fail(err)
 	}
+	if err := login.push(ctx, env); err != nil {
+		return fail(err)
+	}
 	if l != nil {
 		l.Serve(loopback.Guard{}, login)
 	}
@@ -177,6 +180,43 @@ func newLogin(env Env, a Attempt, redirect string) (*login, error) {
 		AllowInsecureLoopback: a.Pins.AllowInsecureLoopback,
 	})
 	return g, err
+}
+
+// push hands the authorization request to the issuer before the browser opens,
+// where the issuer takes it so (RFC 9126), and makes the address that is opened a
+// reference to it. An issuer that only offers this and does not answer gets the
+// request through the browser.
+func (g *login) push(ctx context.Context, env Env) error {
+	p := &g.a.Pins
+	if p.PushedEndpoint == "" {
+		if p.RequirePushed {
+			return errors.New("the issuer wants pushed authorization requests, and its definition has no endpoint for them")
+		}
+		return nil
+	}
+	if env.HTTP == nil {
+		return errors.New("there is no HTTP client")
+	}
+	env.explain("pushed authorization request (RFC 9126 section 2.1)",
+		"pushed_authorization_request_endpoint: "+p.PushedEndpoint,
+		"client authentication: "+oauth.Clean(g.a.Client.Method),
+		"parameters: those of the authorization request below")
+	req := g.a.tokenRequest(nil)
+	req.Endpoint, req.Format, req.Omit, req.Rename = p.PushedEndpoint, oauth.FormatForm, nil, nil
+	if g.a.Provider != nil {
+		req.Rename = g.a.Provider.AuthorizeRename
+	}
+	pushed, err := env.HTTP.Push(ctx, req, p.AuthorizationEndpoint, g.url)
+	if err != nil {
+		if p.RequirePushed || oauth.ErrorCode(err) != "" || ctx.Err() != nil {
+			return err
+		}
+		env.say("The issuer did not take the request ahead (%s). It goes through the browser.", oauth.Clean(err.Error()))
+		return nil
+	}
+	env.explain("pushed authorization response (RFC 9126 section 2.2)", "request_uri: [redacted]", fmt.Sprintf("expires_in: %d s", int(pushed.ExpiresIn.Seconds())))
+	g.url = pushed.URL
+	return nil
 }
 
 // newState returns 256 random bits.

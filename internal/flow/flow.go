@@ -27,6 +27,8 @@ const (
 	FlowDevice            = "device"
 	FlowPaste             = "paste"
 	FlowClientCredentials = "client-credentials"
+	FlowJWTBearer         = "jwt-bearer"
+	FlowImplicit          = "implicit"
 	FlowKey               = "key"
 	FlowImport            = "import" // Result.Via only
 )
@@ -310,7 +312,8 @@ type Means struct {
 	Browser  bool // a browser may be opened here
 	Terminal bool // a person can type and paste here
 	Person   bool // a person reads what is printed and can act elsewhere
-	Secret   bool // the client has a secret
+	Secret   bool // the client has a secret, or a key where it signs assertions
+	Key      bool // there is a key for the jwt-bearer flow
 	// RedirectURI is the registered redirect, when it is not the provider's.
 	RedirectURI string
 }
@@ -350,7 +353,7 @@ func Choose(flow string, p *providers.Provider, m Means) (string, error) {
 	switch flow {
 	case FlowAuto, "":
 		flow = FlowAuto
-	case FlowBrowser, FlowPaste, FlowDevice, FlowClientCredentials, FlowKey:
+	case FlowBrowser, FlowPaste, FlowDevice, FlowClientCredentials, FlowJWTBearer, FlowKey:
 		offered := flow
 		if flow == FlowPaste {
 			offered = FlowBrowser
@@ -362,10 +365,10 @@ func Choose(flow string, p *providers.Provider, m Means) (string, error) {
 			return fail(why)
 		}
 		return flow, nil
-	case "jwt-bearer", "implicit":
+	case FlowImplicit:
 		return fail("this version cannot do it; the provider offers " + strings.Join(p.Flows, ", "))
 	default:
-		return fail("there is no such flow; there are auto, browser, device, paste, client-credentials and key")
+		return fail("there is no such flow; there are auto, browser, device, paste, client-credentials, jwt-bearer and key")
 	}
 
 	if len(p.Flows) == 0 {
@@ -384,8 +387,8 @@ func Choose(flow string, p *providers.Provider, m Means) (string, error) {
 		case why != "":
 		case (f == FlowBrowser || f == FlowDevice) && !m.Person && !m.Browser && !m.Terminal:
 			why = "needs a person, and nobody is asked here (CI or --no-input)"
-		case f == FlowClientCredentials && i > 0:
-			why = "gives a grant that belongs to no person, so it is only used with --flow client-credentials"
+		case (f == FlowClientCredentials || f == FlowJWTBearer) && i > 0:
+			why = "gives a grant that belongs to no person, so it is only used with --flow " + f
 		default:
 			return f, nil
 		}
@@ -408,7 +411,15 @@ func impossible(flow string, p *providers.Provider, m Means) string {
 			return "needs the key, by a prompt or with --import-stdin"
 		}
 		return ""
+	case FlowJWTBearer:
+		if !m.Key {
+			return "needs the client's key (--key-file or --key-stdin)"
+		}
+		return ""
 	case FlowBrowser, FlowDevice, FlowPaste, FlowClientCredentials:
+		if needsSecret && !m.Secret && method == oauth.AuthPrivateKeyJWT {
+			return "needs the client's key (--key-file or --key-stdin)"
+		}
 		if needsSecret && !m.Secret {
 			return "needs a client secret (apiauth client set)"
 		}

@@ -21,6 +21,10 @@ const (
 	AuthPost  = "client_secret_post"
 	// AuthOmitted sends nothing of the client: the request speaks for itself.
 	AuthOmitted = "omitted"
+	// AuthSecretJWT and AuthPrivateKeyJWT prove who the client is with an
+	// assertion, signed with its secret or its key (RFC 7523 section 2.2).
+	AuthSecretJWT     = "client_secret_jwt"
+	AuthPrivateKeyJWT = "private_key_jwt"
 	// AuthSecretAsUsername is HTTP Basic with the secret as the user name and
 	// no password; the id is not sent (Stripe Apps).
 	AuthSecretAsUsername = "secret_as_username"
@@ -38,6 +42,9 @@ type Client struct {
 	ID     string
 	Secret secret.Text
 	Method string // one of the Auth constants; there is no probing
+	// Audience of an assertion; default the endpoint. Alg is the algorithm of
+	// private_key_jwt, whose key is the Secret (Key.Encode); default by the key.
+	Audience, Alg string
 }
 
 // Param is one parameter of a form. Exactly one of Value and Secret is used.
@@ -57,7 +64,9 @@ type TokenRequest struct {
 	Endpoint string
 	Client   Client
 	Form     Form
-	Headers  map[string]string
+	// Assertion is signed and added when the request is sent; nil: none.
+	Assertion *Assertion
+	Headers   map[string]string
 	// Format is how the request is sent: FormatForm (default), FormatJSON or
 	// FormatGet.
 	Format string

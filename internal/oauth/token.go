@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/apiauth/apiauth/internal/secret"
 )
@@ -20,6 +21,7 @@ const (
 	GrantRefresh           = "refresh_token"
 	GrantClientCredentials = "client_credentials"
 	GrantDevice            = "urn:ietf:params:oauth:grant-type:device_code"
+	GrantTokenExchange     = "urn:ietf:params:oauth:grant-type:token-exchange"
 )
 
 // CodeExchange is the form that turns an authorization code into tokens
@@ -97,7 +99,7 @@ func (h *HTTP) PostToken(ctx context.Context, r TokenRequest) (Answer, error) {
 }
 
 func (h *HTTP) postForm(ctx context.Context, r TokenRequest, limit int64) (Answer, error) {
-	c, err := r.encode()
+	c, err := r.encode(h.clock(r.Endpoint))
 	if err != nil {
 		return Answer{}, err
 	}
@@ -107,10 +109,8 @@ func (h *HTTP) postForm(ctx context.Context, r TokenRequest, limit int64) (Answe
 		return Answer{}, err
 	}
 	a := reply.answer()
-	a.sent = append(a.sent, r.Client.Secret)
-	for _, p := range r.Form {
-		a.sent = append(a.sent, p.Secret)
-	}
+	h.setClock(r.Endpoint, a)
+	a.sent = append(c.secrets, r.Client.Secret)
 	return a, nil
 }
 
@@ -129,10 +129,10 @@ func (r reply) answer() Answer {
 }
 
 // encode adds the client authentication (RFC 6749 section 2.3.1) and writes the
-// request.
-func (r TokenRequest) encode() (call, error) {
+// request. Assertions are signed as of now.
+func (r TokenRequest) encode(now time.Time) (call, error) {
 	header := http.Header{"Accept": {"application/json"}}
-	form, err := r.authenticated(header)
+	form, err := r.authenticated(header, now)
 	if err != nil {
 		return call{}, err
 	}
@@ -142,30 +142,72 @@ func (r TokenRequest) encode() (call, error) {
 	if form, err = r.inItsWords(form); err != nil {
 		return call{}, err
 	}
+	c := call{method: http.MethodPost, url: r.Endpoint, header: header}
+	for _, p := range form {
+		c.secrets = append(c.secrets, p.Secret)
+	}
 	switch r.Format {
 	case "", FormatForm:
 		header.Set("Content-Type", "application/x-www-form-urlencoded")
-		return call{method: http.MethodPost, url: r.Endpoint, header: header, body: []byte(form.query())}, nil
+		c.body = []byte(form.query())
 	case FormatJSON:
 		header.Set("Content-Type", "application/json")
-		body, err := form.object()
-		if err != nil {
-			return call{}, err
-		}
-		return call{method: http.MethodPost, url: r.Endpoint, header: header, body: body}, nil
+		c.body, err = form.object()
 	case FormatGet:
 		if strings.Contains(r.Endpoint, "?") {
 			return call{}, refusef("send a request: the endpoint has a query of its own")
 		}
-		return call{method: http.MethodGet, url: r.Endpoint + "?" + form.query(), header: header}, nil
+		c.method, c.url = http.MethodGet, r.Endpoint+"?"+form.query()
+	default:
+		return call{}, refusef("send a request: the format %q is not known", Clean(r.Format))
 	}
-	return call{}, refusef("send a request: the format %q is not known", Clean(r.Format))
+	return c, err
+}
+
+// clock is our clock, or that of the issuer at endpoint where it was seen to
+// differ by more than a minute.
+func (h *HTTP) clock(endpoint string) time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.o.Now().Add(h.skew[hostIn(endpoint)])
+}
+
+// setClock remembers how an issuer's clock differs from ours.
+func (h *HTTP) setClock(endpoint string, a Answer) {
+	if a.Date.IsZero() {
+		return
+	}
+	off := a.Date.Sub(a.ReceivedAt)
+	if off.Abs() <= skewTold {
+		off = 0
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.skew == nil {
+		h.skew = map[string]time.Duration{}
+	}
+	h.skew[hostIn(endpoint)] = off
+}
+
+func hostIn(endpoint string) string {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return ""
+	}
+	return u.Host
 }
 
 // authenticated returns the form with what the client's one method adds to it,
 // and sets what goes into the header.
-func (r TokenRequest) authenticated(header http.Header) (Form, error) {
+func (r TokenRequest) authenticated(header http.Header, now time.Time) (Form, error) {
 	form := slices.Clone(r.Form)
+	if r.Assertion != nil {
+		signed, err := r.Assertion.sign(now)
+		if err != nil {
+			return nil, err
+		}
+		form = append(form, Param{Name: "assertion", Secret: signed})
+	}
 	c := r.Client
 	if c.ID == "" && c.Method != AuthSecretAsUsername && c.Method != AuthOmitted {
 		return nil, refusef("authenticate the client: it has no id")
@@ -181,6 +223,13 @@ func (r TokenRequest) authenticated(header http.Header) (Form, error) {
 		form = append(form, Param{Name: "client_id", Value: c.ID}, Param{Name: "client_secret", Secret: c.Secret})
 	case AuthBasic:
 		header.Set("Authorization", basic(url.QueryEscape(c.ID), url.QueryEscape(c.Secret.Reveal())))
+	case AuthSecretJWT, AuthPrivateKeyJWT:
+		signed, err := c.clientAssertion(r.Endpoint, now)
+		if err != nil {
+			return nil, err
+		}
+		form = append(form, Param{Name: "client_id", Value: c.ID}, Param{Name: "client_assertion_type", Value: assertionTypeJWT},
+			Param{Name: "client_assertion", Secret: signed})
 	case AuthSecretAsUsername:
 		header.Set("Authorization", basic(c.Secret.Reveal(), ""))
 	default:

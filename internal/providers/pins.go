@@ -652,11 +652,11 @@ func (p Pins) Changes(now Pins) []Change {
 	compare("token_endpoint_auth_method", p.AuthMethod, now.AuthMethod)
 	compare("client_assertion_audience", p.AssertionAudience, now.AssertionAudience)
 	compare("token.request", cmp.Or(p.Token.Request, RequestForm), cmp.Or(now.Token.Request, RequestForm))
-	compare("token.upgrade", p.Token.Upgrade.String(), now.Token.Upgrade.String())
-	compare("token.renewal", p.Token.Renewal.String(), now.Token.Renewal.String())
+	compareKnown("token.upgrade", p.Token.Upgrade.String(), now.Token.Upgrade.String())
+	compareKnown("token.renewal", p.Token.Renewal.String(), now.Token.Renewal.String())
 	compare("jwt_bearer", p.JWTBearer.String(), now.JWTBearer.String())
-	compare("token_exchange", p.Exchange.String(), now.Exchange.String())
-	compare("site.endpoint", p.Site.String(), now.Site.String())
+	compareKnown("token_exchange", p.Exchange.String(), now.Exchange.String())
+	compareKnown("site.endpoint", p.Site.String(), now.Site.String())
 	if p.ClientID != now.ClientID {
 		compare("client_id", p.ClientID, now.ClientID)
 	} else if p.DefinitionClientID != "" && p.DefinitionClientID == p.ClientID {
