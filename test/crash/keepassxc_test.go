@@ -14,9 +14,10 @@ import (
 )
 
 // R-41, R-64: KeePassXC, the other Secret Service that people have, was seen to
-// answer success and keep nothing when several programs write at once, and not to
-// answer at all when an item is written over. Whatever it does, a grant outlives
-// every refresh. Long form only: KeePassXC is no peer of the short one.
+// answer success and keep nothing when several programs write at once, not to
+// answer at all when an item is written over, and to crash. Whatever it does, a
+// grant outlives every refresh. Long form only: KeePassXC is no peer of the short
+// one.
 func TestKeePassXC(t *testing.T) {
 	if !long() {
 		t.Log("KeePassXC runs in the long form")
@@ -38,6 +39,10 @@ func TestKeePassXC(t *testing.T) {
 		t.Helper()
 		refreshes++
 		slowest = max(slowest, took)
+		if r.code == 5 {
+			notes["the keychain was gone"]++ // it crashes, rarely: without the sealing key nothing is sent
+			return
+		}
 		if r.code != 0 || !is.Active(r.token()) {
 			t.Errorf("the grant of %s is lost: %s", name, r.redacted())
 		}
@@ -77,12 +82,19 @@ func TestKeePassXC(t *testing.T) {
 		round(2)
 	}
 	tell("after doctor --fix")
-	if st := is.Stats(); st.Reuse != 0 {
-		t.Errorf("%d reuses", st.Reuse)
+	if st := is.Stats(); st.Reuse != 0 || st.Refreshes < size {
+		t.Errorf("%d reuses, %d refreshes", st.Reuse, st.Refreshes)
+	}
+	if strings.Contains(h.must("status", "--json").out, `"needs-connect"`) {
+		t.Error("a connection was given up")
 	}
 	var gone sync.WaitGroup
 	for _, name := range names {
-		gone.Go(func() { h.must("disconnect", name) })
+		gone.Go(func() {
+			if r := h.run("disconnect", name); r.code != 0 && r.code != 5 {
+				t.Error(r.redacted())
+			}
+		})
 	}
 	gone.Wait()
 }
