@@ -135,7 +135,7 @@ func (s *standIns) begin(ctx context.Context, p *execPlan) (after func(), err er
 		_ = os.RemoveAll(dir)
 		return nil, failf(exitFailure, "", "start the proxy of the run: %w", err)
 	}
-	after = func() {
+	end := func() {
 		ctx, cancel := context.WithTimeout(ctx, closeWithin)
 		defer cancel()
 		_ = egress.Close(ctx)
@@ -143,20 +143,20 @@ func (s *standIns) begin(ctx context.Context, p *execPlan) (after func(), err er
 	}
 	route := inject.Route{Proxy: egress.URL(), Pinned: s.pinned, CA: egress.CA(), Dir: dir}
 	if p.env, err = route.Env(p.env); err != nil {
-		after()
+		end()
 		return nil, failf(exitStore, "see whether the disk is full", "%w", err)
 	}
 	if !s.limits.isolate {
-		return after, nil
+		return end, nil
 	}
 	leave, err := s.isolate(ctx, p, dir, egress)
 	if err != nil {
-		after()
+		end()
 		return nil, err
 	}
 	return func() {
 		leave()
-		after()
+		end()
 	}, nil
 }
 

@@ -39,7 +39,7 @@ import (
 func TestMain(m *testing.M) { os.Exit(peers.Main(m)) }
 
 // patience bounds every wait; nothing takes that long when all is well.
-const patience = 60 * time.Second
+const patience = 6 * time.Second
 
 // world is a person with a project that is connected to an API, and somebody
 // who wants the token.
