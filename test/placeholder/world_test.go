@@ -32,6 +32,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apiauth/apiauth/internal/keyring/keyringtest"
 	"github.com/apiauth/apiauth/internal/sandbox"
 	"github.com/apiauth/apiauth/test/peers"
 )
@@ -39,7 +40,7 @@ import (
 func TestMain(m *testing.M) { os.Exit(peers.Main(m)) }
 
 // patience bounds every wait; nothing takes that long when all is well.
-const patience = 6 * time.Second
+const patience = 60 * time.Second
 
 // world is a person with a project that is connected to an API, and somebody
 // who wants the token.
@@ -51,20 +52,20 @@ type world struct {
 	root   string
 	home   string
 	dir    string // the project
+	bus    *keyringtest.Bus
 	vars   map[string]string
 }
 
-// newWorld makes one. The API is pinned under localhost and under the address
-// of this machine that is no loopback address, if it has one: Go and Ruby pass
-// over a proxy for loopback.
-func newWorld(t testing.TB) *world {
+// newWorld makes one, which keeps its grant in the keychain on the bus, or in a
+// file whose key is in the environment when there is no bus.
+func newWorld(t testing.TB, bus *keyringtest.Bus) *world {
 	t.Helper()
 	root, err := os.MkdirTemp("", "world")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(root) })
-	w := &world{t: t, root: root, home: filepath.Join(root, "home"), vars: map[string]string{}}
+	w := &world{t: t, root: root, home: filepath.Join(root, "home"), bus: bus, vars: map[string]string{}}
 	w.dir = filepath.Join(w.home, "work")
 	if err := os.MkdirAll(w.dir, 0o700); err != nil {
 		t.Fatal(err)
@@ -76,11 +77,13 @@ func newWorld(t testing.TB) *world {
 	w.api = newAPI(t, w.issuer, filepath.Join(root, "ca.pem"))
 	w.thief = newThief(t)
 
-	config := filepath.Join(root, "config")
-	w.vars["APIAUTH_CONFIG_DIR"], w.vars["APIAUTH_STATE_DIR"] = config, filepath.Join(root, "state")
 	w.vars["APIAUTH_CA_FILE"] = filepath.Join(root, "ca.pem")
-	w.vars["APIAUTH_STORE"] = "file"
-	w.vars["APIAUTH_STORE_KEY"] = strings.TrimSpace(w.must("store", "key").out)
+	if bus != nil {
+		w.vars["DBUS_SESSION_BUS_ADDRESS"], w.vars["XDG_RUNTIME_DIR"] = bus.Address, bus.Runtime
+	} else {
+		w.vars["APIAUTH_STORE"] = "file"
+		w.vars["APIAUTH_STORE_KEY"] = strings.TrimSpace(w.must("store", "key").out)
+	}
 	w.vars["BROWSER"] = "curl -sSL -o /dev/null %s"
 	w.define("sandbox", w.issuer.ProviderYAML("sandbox"))
 	w.manifest("connections:\n  sandbox: {}\n")
@@ -102,7 +105,7 @@ func (w *world) define(id string, text []byte) {
 		}
 		out = append(out, line)
 	}
-	w.write(filepath.Join(w.vars["APIAUTH_CONFIG_DIR"], "providers", id+".yaml"), strings.Join(out, "\n"))
+	w.write(filepath.Join(w.home, ".config", "apiauth", "providers", id+".yaml"), strings.Join(out, "\n"))
 }
 
 func (w *world) manifest(text string) { w.write(filepath.Join(w.dir, "apiauth.yaml"), text) }
@@ -116,6 +119,9 @@ func (w *world) write(path, text string) {
 		w.t.Fatal(err)
 	}
 }
+
+// state is the folder with what apiauth keeps.
+func (w *world) state() string { return filepath.Join(w.home, ".local", "state", "apiauth") }
 
 // file writes a file of the project.
 func (w *world) file(name, text string) { w.write(filepath.Join(w.dir, filepath.FromSlash(name)), text) }
@@ -198,12 +204,11 @@ func newAPI(t testing.TB, issuer *sandbox.Server, caFile string) *api {
 	}
 	port := listener.Addr().(*net.TCPAddr).Port
 	a.hosts = []string{fmt.Sprintf("localhost:%d", port)}
-	ips := []net.IP{net.IPv4(127, 0, 0, 1)}
 	a.server = httptest.NewUnstartedServer(a)
 	_ = a.server.Listener.Close()
 	a.server.Listener = listener
 	a.server.EnableHTTP2 = true
-	a.server.TLS = &tls.Config{Certificates: []tls.Certificate{certificate(t, caFile, ips)}, MinVersion: tls.VersionTLS12}
+	a.server.TLS = &tls.Config{Certificates: []tls.Certificate{certificate(t, caFile, []net.IP{net.IPv4(127, 0, 0, 1)})}, MinVersion: tls.VersionTLS12}
 	a.server.Config.ErrorLog = nil
 	a.server.StartTLS()
 	t.Cleanup(a.server.Close)
