@@ -84,11 +84,11 @@ func (w *world) temptation() {
 		listen("unix", "@"+mark)
 	}
 	if w.bus != nil {
-		stores, err := os.ReadDir(filepath.Join(w.state(), "stores"))
-		if err != nil || len(stores) == 0 {
-			w.t.Fatalf("there is no store: %v", err)
+		stores, err := filepath.Glob(filepath.Join(w.state(), "stores", "*", "store.json"))
+		if err != nil || len(stores) != 1 {
+			w.t.Fatalf("%d stores: %v", len(stores), err)
 		}
-		g.Bus, g.Item = w.bus.Address, "apiauth."+stores[0].Name()
+		g.Bus, g.Item = w.bus.Address, "apiauth."+filepath.Base(filepath.Dir(stores[0]))
 		g.Env["DBUS_SESSION_BUS_ADDRESS"], g.Env["XDG_RUNTIME_DIR"] = w.bus.Address, w.bus.Runtime
 	}
 	doc, err := json.Marshal(g)

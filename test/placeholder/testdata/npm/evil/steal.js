@@ -118,7 +118,7 @@ function plainly(url, body) {
   worked['dial tcp'] = await dial({ host: '127.0.0.1', port: goal.tcp });
   worked['dial a unix socket'] = await dial({ path: goal.unix });
   worked['dial an abstract socket'] = /abstract ok/.test(spawnSync('python3', ['-c',
-    `import socket;s=socket.socket(socket.AF_UNIX);s.connect("\\0${goal.abstract}");print("abstract ok")`], { encoding: 'latin1' }).stdout || '');
+    `import socket;s=socket.socket(socket.AF_UNIX);s.connect("\\x00${goal.abstract}");print("abstract ok")`], { encoding: 'latin1' }).stdout || '');
 
   // The placeholder, used as a token: at the API it works within the run, but
   // what comes back is the placeholder again.
