@@ -142,6 +142,9 @@ func (s *standIns) begin(ctx context.Context, p *execPlan) (after func(), err er
 		_ = os.RemoveAll(dir)
 	}
 	route := inject.Route{Proxy: egress.URL(), Pinned: s.pinned, CA: egress.CA(), Dir: dir}
+	if !s.limits.isolate {
+		route.Home = app.Home
+	}
 	if p.env, err = route.Env(p.env); err != nil {
 		end()
 		return nil, failf(exitStore, "see whether the disk is full", "%w", err)

@@ -23,6 +23,9 @@ type Route struct {
 	Pinned []string
 	// CA is the run's authority: PEM certificates.
 	CA []byte
+	// Home is where wget keeps its settings, which are joined with those that it
+	// needs here. Empty: none are.
+	Home string
 	// Dir is the run's folder, which exists. The files that the variables name
 	// are written into it, readable by their owner alone.
 	Dir string
@@ -74,6 +77,9 @@ func (r Route) env(base []string, fold bool, bundles []string) ([]string, error)
 		set.put(name, around)
 	}
 	if err := r.authorities(set, bundles); err != nil {
+		return nil, err
+	}
+	if err := r.wget(set); err != nil {
 		return nil, err
 	}
 	set.put("NODE_USE_ENV_PROXY", "1")
@@ -149,6 +155,31 @@ func (r Route) authorities(set *variables, bundles []string) error {
 		}
 		set.put(name, path)
 	}
+	return nil
+}
+
+// wget tells wget of the authorities in its own way: where it is built with
+// GnuTLS it knows no variable for them but the one that names its settings.
+func (r Route) wget(set *variables) error {
+	bundle := set.get("SSL_CERT_FILE")
+	if bundle == "" {
+		return nil
+	}
+	var settings []byte
+	if r.Home != "" {
+		file := set.get("WGETRC")
+		if file == "" {
+			file = filepath.Join(r.Home, ".wgetrc")
+		}
+		if settings = read(file); len(settings) > 0 {
+			settings = append(settings, '\n')
+		}
+	}
+	path, err := r.write("wgetrc", append(settings, "ca_certificate = "+bundle+"\n"...))
+	if err != nil {
+		return err
+	}
+	set.put("WGETRC", path)
 	return nil
 }
 

@@ -292,4 +292,3 @@ func bubblewrap(t testing.TB) {
 		peers.Missing(t, "user namespaces", "allow them for bubblewrap: "+strings.TrimSpace(string(out)))
 	}
 }
-

@@ -18,6 +18,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"log"
 	"math/big"
 	"net"
 	"net/http"
@@ -27,6 +28,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -124,7 +126,9 @@ func (w *world) write(path, text string) {
 func (w *world) state() string { return filepath.Join(w.home, ".local", "state", "apiauth") }
 
 // file writes a file of the project.
-func (w *world) file(name, text string) { w.write(filepath.Join(w.dir, filepath.FromSlash(name)), text) }
+func (w *world) file(name, text string) {
+	w.write(filepath.Join(w.dir, filepath.FromSlash(name)), text)
+}
 
 func (w *world) env() []string {
 	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + w.home, "LANG=C.UTF-8"}
@@ -187,7 +191,7 @@ func (w *world) token() string {
 // Under /me it knows who owns a live token; everything that arrives is kept.
 type api struct {
 	hosts  []string // in the form of definitions; the first is localhost
-	server *httptest.Server
+	server *http.Server
 	issuer *sandbox.Server
 
 	mu   sync.Mutex
@@ -204,14 +208,28 @@ func newAPI(t testing.TB, issuer *sandbox.Server, caFile string) *api {
 	}
 	port := listener.Addr().(*net.TCPAddr).Port
 	a.hosts = []string{fmt.Sprintf("localhost:%d", port)}
-	a.server = httptest.NewUnstartedServer(a)
-	_ = a.server.Listener.Close()
-	a.server.Listener = listener
-	a.server.EnableHTTP2 = true
-	a.server.TLS = &tls.Config{Certificates: []tls.Certificate{certificate(t, caFile, []net.IP{net.IPv4(127, 0, 0, 1)})}, MinVersion: tls.VersionTLS12}
-	a.server.Config.ErrorLog = nil
-	a.server.StartTLS()
-	t.Cleanup(a.server.Close)
+	ips, listeners := []net.IP{net.IPv4(127, 0, 0, 1)}, []net.Listener{listener}
+	if ip := outward(); ip != nil {
+		// Go and Ruby pass over a proxy for loopback.
+		address := net.JoinHostPort(ip.String(), strconv.Itoa(port))
+		if more, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp4", address); err == nil {
+			a.hosts, ips, listeners = append(a.hosts, address), append(ips, ip), append(listeners, more)
+		}
+	}
+	a.server = &http.Server{
+		Handler:           a,
+		ReadHeaderTimeout: patience,
+		ErrorLog:          log.New(io.Discard, "", 0),
+		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{certificate(t, caFile, ips)}, MinVersion: tls.VersionTLS12},
+	}
+	var serving sync.WaitGroup
+	for _, l := range listeners {
+		serving.Go(func() { _ = a.server.ServeTLS(l, "", "") })
+	}
+	t.Cleanup(func() {
+		_ = a.server.Close()
+		serving.Wait()
+	})
 	return a
 }
 
