@@ -14,6 +14,8 @@ import (
 type execOptions struct {
 	Connections []string
 	MinTTL      time.Duration
+	Mask        string
+	Scan        []string
 	Command     []string
 }
 
@@ -30,7 +32,12 @@ manifest's, the provider's own (SPOTIFY_ACCESS_TOKEN) or NAME_ACCESS_TOKEN.
 
 CMD takes the place of apiauth: signals, terminal and exit status are its own. It
 never sees a refresh token or a client secret. A token that ends while CMD runs is
-not replaced: ask for enough with --min-ttl.`,
+not replaced: ask for enough with --min-ttl.
+
+--mask puts *** in the place of the tokens in what CMD prints, in the forms that
+encoders give them. --scan looks for them in files when CMD has ended, as does the
+manifest's exec.scan: a finding fails a CMD that ended with 0. With either, apiauth
+stays and passes signals on.`,
 		Example: `  apiauth exec -- npm run build
   apiauth exec -c github=GH_TOKEN -- gh repo list`,
 		Args: func(cmd *cobra.Command, a []string) error {
@@ -48,13 +55,20 @@ not replaced: ask for enough with --min-ttl.`,
 	f.SetInterspersed(false) // what follows CMD is its own
 	f.StringArrayVarP(&opts.Connections, "connection", "c", nil, "hand out `NAME`, or NAME=VARIABLE; repeat for more")
 	minTTLFlag(f, &opts.MinTTL)
+	f.StringVar(&opts.Mask, "mask", "auto", "hide the tokens in what CMD prints: auto, always or never (auto: in CI, unless at a terminal)")
+	f.StringArrayVar(&opts.Scan, "scan", nil, "fail if a token stands in the file or folder `PATH` afterwards; repeat for more")
 	_ = cmd.RegisterFlagCompletionFunc("connection", completeConnections(g))
+	_ = cmd.RegisterFlagCompletionFunc("mask", cobra.FixedCompletions([]string{"auto", "always", "never"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
 func runExec(ctx context.Context, g *globals, opts execOptions) error {
 	if opts.MinTTL < 0 {
 		return usagef("--min-ttl takes a duration from 0 on")
+	}
+	mask, err := g.app.masks(opts.Mask)
+	if err != nil {
+		return err
 	}
 	ws, err := g.workspace()
 	if err != nil {
@@ -63,11 +77,21 @@ func runExec(ctx context.Context, g *globals, opts execOptions) error {
 	if err := ws.narrowed(); err != nil {
 		return err
 	}
+	scan, err := ws.scanPaths(opts.Scan)
+	if err != nil {
+		return err
+	}
 	vars, err := ws.variables(ctx, opts.Connections, connection.Option{MinTTL: opts.MinTTL})
 	if err != nil {
 		return err
 	}
 	plan := execPlan{argv: opts.Command, env: inject.ChildEnv(g.app.Environ(), vars)}
+	if mask {
+		plan.mask(handedOut(vars))
+	}
+	if len(scan) > 0 {
+		plan.scan(ws, scan, handedOut(vars))
+	}
 	return plan.run(ctx, g.app)
 }
 
@@ -147,7 +171,6 @@ func (ws *workspace) narrowed() error {
 		{"placeholder", e.Placeholder},
 		{"allow", len(e.Allow) > 0},
 		{"egress: strict", e.Egress == "strict"},
-		{"scan", len(e.Scan) > 0},
 	} {
 		if asked.set {
 			return failf(exitRefused, "take it out of the manifest if the command may have the real tokens without it",
