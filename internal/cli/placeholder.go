@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/apiauth/apiauth/internal/inject"
+	"github.com/apiauth/apiauth/internal/leak"
 	"github.com/apiauth/apiauth/internal/providers"
 	"github.com/apiauth/apiauth/internal/proxy"
 	"github.com/apiauth/apiauth/internal/secret"
@@ -71,6 +72,27 @@ func (ws *workspace) standIns(ctx context.Context, named []string, l limits) (*s
 	}
 	s.vars, err = inject.Build(entries, providers.CheckEnvName)
 	return s, err
+}
+
+// placeholders lists them, for the search afterwards: where one stands a token
+// would have stood.
+func (s *standIns) placeholders() []leak.Secret {
+	var list []leak.Secret
+	for _, v := range s.vars {
+		if v.Field == "" {
+			list = append(list, leak.Secret{Connection: v.Connection, Kind: "placeholder", Value: v.Value})
+		}
+	}
+	return list
+}
+
+// secrets lists the tokens at hand.
+func (l *liveTokens) secrets() []leak.Secret {
+	var list []leak.Secret
+	for name, t := range l.kept {
+		list = append(list, leak.Secret{Connection: name, Kind: "access token", Value: t.access.Token})
+	}
+	return list
 }
 
 // target files the hosts of a connection: those of its API, and those that git

@@ -100,8 +100,23 @@ func top() string { return filepath.Join("..", "..") }
 // package that is not listed here is a room without a place in the house.
 func rooms() map[string][]string {
 	everything := []string{
-		"config", "connection", "flow", "inject", "keyring", "loopback", "oauth",
-		"project", "prompt", "providers", "proxy", "sandbox", "secret", "store", "strictyaml",
+		"config",
+		"connection",
+		"flow",
+		"inject",
+		"isolate",
+		"keyring",
+		"leak",
+		"loopback",
+		"oauth",
+		"project",
+		"prompt",
+		"providers",
+		"proxy",
+		"sandbox",
+		"secret",
+		"store",
+		"strictyaml",
 	}
 	return map[string][]string{
 		"cmd/apiauth":         {"cli", "inject"},
@@ -109,8 +124,10 @@ func rooms() map[string][]string {
 		"internal/config":     {"secret", "strictyaml"},
 		"internal/connection": {"oauth", "providers", "secret"},
 		"internal/flow":       {"loopback", "oauth", "prompt", "providers", "secret"},
-		"internal/inject":     {"secret"},
+		"internal/inject":     {"leak", "secret"},
+		"internal/isolate":    nil,
 		"internal/keyring":    {"secret"},
+		"internal/leak":       {"secret"},
 		"internal/loopback":   nil,
 		"internal/oauth":      {"secret"},
 		"internal/project":    {"strictyaml"},
