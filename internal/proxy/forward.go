@@ -104,7 +104,7 @@ func (x *exchange) target() (scheme, host, path, why string) {
 		return x.rt.scheme, x.rt.host, x.rt.path + rest, ""
 	}
 	host, path, _ = strings.Cut(named, "/")
-	for _, scheme := range []string{"https", "http"} {
+	for _, scheme := range []string{"http", "https"} { // http where the pin is a server on this machine
 		if x.rt.mayCall(scheme, host) {
 			return scheme, host, "/" + path, ""
 		}
@@ -181,7 +181,7 @@ func (rt *route) scrubber(token secret.Text) *scrubber {
 	if kept := rt.scrub.Load(); kept != nil && kept.token.Equal(token) {
 		return kept.scrubber
 	}
-	s := newScrubber(echo{token: token, instead: secret.New(strings.Repeat("x", token.Len()))})
+	s := newScrubber(echo{token: token})
 	rt.scrub.Store(&keptScrubber{token, s})
 	return s
 }

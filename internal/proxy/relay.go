@@ -21,8 +21,8 @@ func (b *buffers) get() *[]byte {
 
 func (b *buffers) put(p *[]byte) { b.pool.Put(p) }
 
-// relay passes an answer on: as it comes where its length is not known, so that
-// events arrive when they happen. An answer that breaks off breaks off here too.
+// relay passes an answer on as it comes, so that events arrive when they happen.
+// An answer that breaks off breaks off here too.
 func (b *buffers) relay(w http.ResponseWriter, resp *http.Response) {
 	h := w.Header()
 	copyHeader(h, resp.Header)
@@ -65,9 +65,9 @@ func copyHeader(to, from http.Header) {
 func (b *buffers) copy(w http.ResponseWriter, resp *http.Response) error {
 	buf := b.get()
 	defer b.put(buf)
-	live := resp.ContentLength < 0 || strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream")
 	control := http.NewResponseController(w)
-	if live {
+	left := resp.ContentLength
+	if left < 0 {
 		_ = control.Flush() // the head is worth knowing before the first byte
 	}
 	for {
@@ -76,7 +76,7 @@ func (b *buffers) copy(w http.ResponseWriter, resp *http.Response) error {
 			if _, werr := w.Write((*buf)[:n]); werr != nil {
 				return werr
 			}
-			if live && err == nil {
+			if left -= int64(n); err == nil && left != 0 {
 				_ = control.Flush()
 			}
 		}

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"compress/gzip"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -59,7 +60,7 @@ func (s *tokens) Token(_ context.Context, connection string, refresh bool) (secr
 	}
 	if refresh {
 		s.refreshes++
-		s.current[connection] = fmt.Sprintf("%s+%d", testToken, s.refreshes)
+		s.current[connection] = nthToken(s.refreshes)
 	}
 	t, ok := s.current[connection]
 	if !ok {
@@ -162,15 +163,22 @@ func (r *rig) dial(ctx context.Context, network, address string) (net.Conn, erro
 // arrives there.
 func (r *rig) serve(name string, h http.Handler, change ...func(*httptest.Server)) *httptest.Server {
 	r.t.Helper()
-	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+	recording := http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		var head strings.Builder
 		fmt.Fprintf(&head, "%s %s %s\n", req.Method, req.RequestURI, req.Host)
 		_ = req.Header.Write(&head)
 		r.record(name, head.String())
 		req.Body = &recorded{req.Body, func(s string) { r.record(name, s) }}
 		h.ServeHTTP(w, req)
-	}))
-	srv.EnableHTTP2 = true
+	})
+	return r.serveBare(name, true, recording, change...)
+}
+
+// serveBare is serve without the record.
+func (r *rig) serveBare(name string, h2 bool, h http.Handler, change ...func(*httptest.Server)) *httptest.Server {
+	r.t.Helper()
+	srv := httptest.NewUnstartedServer(h)
+	srv.EnableHTTP2 = h2
 	srv.TLS = &tls.Config{Certificates: []tls.Certificate{r.certificate(name)}}
 	srv.Config.ErrorLog = silentLog()
 	for _, c := range change {
@@ -377,3 +385,8 @@ func (r *rig) logged() string {
 func basic(user, password string) string {
 	return base64.StdEncoding.EncodeToString([]byte(user + ":" + password))
 }
+
+func newGzip(w io.Writer) io.WriteCloser { return gzip.NewWriter(w) }
+
+// nthToken is the token after n refreshes.
+func nthToken(n int) string { return fmt.Sprintf("yb%02d.%s", n, testToken[5:]) }

@@ -27,14 +27,12 @@ type echo struct{ token, instead secret.Text }
 type scrubber struct {
 	m       *matcher
 	instead [][]byte // by owner
-	// keepsLength says that no replacement changes the length of a text.
-	keepsLength bool
 }
 
 // newScrubber returns nil when there is nothing to scrub: no token, or none that
 // has eight bytes.
 func newScrubber(echoes ...echo) *scrubber {
-	s := &scrubber{keepsLength: true}
+	s := &scrubber{}
 	var tokens []string
 	for _, e := range echoes {
 		tokens = append(tokens, e.token.Reveal())
@@ -42,11 +40,6 @@ func newScrubber(echoes ...echo) *scrubber {
 	}
 	if s.m = newMatcher(tokens); s.m == nil {
 		return nil
-	}
-	for _, p := range s.m.patterns {
-		if !p.opaque && len(p.text) != len(s.instead[p.owner]) {
-			s.keepsLength = false
-		}
 	}
 	return s
 }
@@ -90,9 +83,9 @@ func (s *scrubber) reader(r io.Reader) io.Reader {
 	return &stream{src: r, m: s.m, hit: func(p *pattern) ([]byte, error) { return s.hit(p), nil }}
 }
 
-// frames scrubs a stream whose framing must stay, such as that of a WebSocket:
-// every replacement is as long as what it replaces. A token that is cut by a
-// frame's end is not seen.
+// frames scrubs a stream whose length must stay, such as that of a WebSocket with
+// its frames: every replacement is as long as what it replaces. A token that is
+// cut by a frame's end is not seen.
 func (s *scrubber) frames(r io.Reader) io.Reader {
 	return &stream{src: r, m: s.m, hit: func(p *pattern) ([]byte, error) { return s.hitInPlace(p), nil }}
 }
@@ -110,9 +103,9 @@ func (e *CodingError) Error() string {
 }
 
 // response scrubs headers, body and trailers of resp. Of an answer in gzip or
-// deflate it leaves the text behind; another coding is a *CodingError. Where the
-// length of the body may change, ContentLength is -1 and the header is gone. An
-// answer of known length and at most 32 KiB is read here.
+// deflate it leaves the text behind, of unknown length; another coding is a
+// *CodingError. A longer answer of known length keeps it: a stand-in of another
+// length than the token is a filler there. One of at most 32 KiB is read here.
 func (s *scrubber) response(resp *http.Response) error {
 	s.header(resp.Header)
 	if resp.Body == nil || resp.Body == http.NoBody || !hasBody(resp) {
@@ -128,32 +121,30 @@ func (s *scrubber) response(resp *http.Response) error {
 		}
 		text = &inflater{src: resp.Body, gzip: coding != "deflate"}
 		resp.Header.Del("Content-Encoding")
-		s.forgetLength(resp)
+		resp.Header.Del("Content-Length")
+		resp.ContentLength = -1
 	default:
 		return &CodingError{coding}
 	}
-	body := &scrubbedBody{s: s, resp: resp, text: s.reader(text), raw: resp.Body}
-	resp.Body = body
-	switch {
-	case resp.ContentLength < 0 || s.keepsLength:
-	case resp.ContentLength > smallBody:
-		s.forgetLength(resp)
-	default:
-		whole, err := io.ReadAll(body)
-		_ = body.Close()
-		if err != nil {
-			return err
-		}
-		resp.Body = io.NopCloser(bytes.NewReader(whole))
-		resp.ContentLength = int64(len(whole))
-		resp.Header["Content-Length"] = []string{strconv.Itoa(len(whole))}
+	body := &scrubbedBody{s: s, resp: resp, raw: resp.Body}
+	if resp.ContentLength > smallBody {
+		body.text = s.frames(text)
+	} else {
+		body.text = s.reader(text)
 	}
+	resp.Body = body
+	if resp.ContentLength < 0 || resp.ContentLength > smallBody {
+		return nil
+	}
+	whole, err := io.ReadAll(body)
+	_ = body.Close()
+	if err != nil {
+		return err
+	}
+	resp.Body = io.NopCloser(bytes.NewReader(whole))
+	resp.ContentLength = int64(len(whole))
+	resp.Header["Content-Length"] = []string{strconv.Itoa(len(whole))}
 	return nil
-}
-
-func (s *scrubber) forgetLength(resp *http.Response) {
-	resp.ContentLength = -1
-	resp.Header.Del("Content-Length")
 }
 
 // hasBody reports whether an answer may have one (RFC 9110 section 6.4.1).

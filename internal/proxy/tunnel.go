@@ -5,11 +5,11 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/base64"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"sync"
 	"time"
 
@@ -149,7 +149,7 @@ func (e *Egress) dialVia(ctx context.Context, via *url.URL, address string) (net
 	port := via.Port()
 	switch {
 	case via.Scheme != "http" && via.Scheme != "https":
-		return nil, fmt.Errorf("a proxy of the kind %q cannot be used for tunnels, only http and https", printable(via.Scheme))
+		return nil, &viaError{via.Host, "is of the kind " + printable(via.Scheme) + ", only http and https can be used"}
 	case port == "" && via.Scheme == "http":
 		port = "80"
 	case port == "":
@@ -157,7 +157,7 @@ func (e *Egress) dialVia(ctx context.Context, via *url.URL, address string) (net
 	}
 	c, err := e.dialAnywhere(ctx, "tcp", net.JoinHostPort(via.Hostname(), port))
 	if err != nil {
-		return nil, fmt.Errorf("your proxy %s: %w", via.Host, err)
+		return nil, &viaError{via.Host, "failed: " + reason(err)}
 	}
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
@@ -177,17 +177,17 @@ func (e *Egress) dialVia(ctx context.Context, via *url.URL, address string) (net
 	}
 	if err := req.Write(c); err != nil {
 		_ = c.Close()
-		return nil, fmt.Errorf("your proxy %s: %w", via.Host, err)
+		return nil, &viaError{via.Host, "failed: " + reason(err)}
 	}
 	in := bufio.NewReader(c)
 	resp, err := http.ReadResponse(in, req)
 	if err != nil {
 		_ = c.Close()
-		return nil, fmt.Errorf("your proxy %s: %w", via.Host, err)
+		return nil, &viaError{via.Host, "failed: " + reason(err)}
 	}
 	if resp.StatusCode != http.StatusOK {
 		_ = c.Close()
-		return nil, fmt.Errorf("your proxy %s answered %d", via.Host, resp.StatusCode)
+		return nil, &viaError{via.Host, "answered " + strconv.Itoa(resp.StatusCode)}
 	}
 	return &tunnel{Conn: c, in: in}, nil
 }

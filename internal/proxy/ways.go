@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -45,6 +47,12 @@ func (e *Egress) newWays() (ways, error) {
 		proxied: one(e.dialAnywhere),
 	}
 	w.proxied.Proxy = e.o.Upstream
+	w.proxied.OnProxyConnectResponse = func(_ context.Context, via *url.URL, _ *http.Request, resp *http.Response) error {
+		if resp.StatusCode != http.StatusOK {
+			return &viaError{via.Host, "answered " + strconv.Itoa(resp.StatusCode)}
+		}
+		return nil
+	}
 	return w, nil
 }
 
@@ -87,6 +95,11 @@ type selfError struct{}
 
 func (*selfError) Error() string { return "that is this proxy itself" }
 
+// viaError says that the user's own proxy does not lead on.
+type viaError struct{ host, why string }
+
+func (e *viaError) Error() string { return "your own proxy " + e.host + " " + e.why }
+
 // dialAnywhere refuses nothing but the proxy itself.
 func (e *Egress) dialAnywhere(ctx context.Context, network, address string) (net.Conn, error) {
 	c, err := e.o.Dial(ctx, network, address)
@@ -124,6 +137,9 @@ func unreachable(host string, err error) string {
 	}
 	if address, ok := errors.AsType[*AddressError](err); ok {
 		return address.Error()
+	}
+	if via, ok := errors.AsType[*viaError](err); ok {
+		return "no answer from " + host + ": " + via.Error()
 	}
 	return "no answer from " + host + ": " + reason(err)
 }
