@@ -1,7 +1,7 @@
 package inject
 
 import (
-	_ "embed"
+	"embed"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,10 +9,10 @@ import (
 	"strings"
 )
 
-// preload makes old versions of Node.js use the proxy.
+// preloads holds what makes old versions of Node.js use the proxy.
 //
 //go:embed preload.cjs
-var preload []byte
+var preloads embed.FS
 
 // Route is how a child is led through the proxy of its run.
 type Route struct {
@@ -83,6 +83,10 @@ func (r Route) env(base []string, fold bool, bundles []string) ([]string, error)
 		return nil, err
 	}
 	set.put("NODE_USE_ENV_PROXY", "1")
+	preload, err := preloads.ReadFile("preload.cjs")
+	if err != nil {
+		return nil, err
+	}
 	path, err := r.write("node.cjs", preload)
 	if err != nil {
 		return nil, err

@@ -197,11 +197,12 @@ type api struct {
 	mu   sync.Mutex
 	seen []string // Authorization headers
 	more map[string]http.Handler
+	dead map[string]bool // tokens that it takes no more, whatever the issuer says
 }
 
 func newAPI(t testing.TB, issuer *sandbox.Server, caFile string) *api {
 	t.Helper()
-	a := &api{issuer: issuer, more: map[string]http.Handler{}}
+	a := &api{issuer: issuer, more: map[string]http.Handler{}, dead: map[string]bool{}}
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -307,9 +308,19 @@ func bearer(r *http.Request) string {
 	return token
 }
 
+// refuse takes a token no more.
+func (a *api) refuse(token string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.dead[token] = true
+}
+
 // live asks the issuer.
 func (a *api) live(token string) bool {
-	if token == "" {
+	a.mu.Lock()
+	dead := a.dead[token]
+	a.mu.Unlock()
+	if token == "" || dead {
 		return false
 	}
 	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, a.issuer.Issuer()+"/userinfo", nil)
