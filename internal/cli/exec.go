@@ -9,6 +9,7 @@ import (
 
 	"github.com/apiauth/apiauth/internal/connection"
 	"github.com/apiauth/apiauth/internal/inject"
+	"github.com/apiauth/apiauth/internal/leak"
 )
 
 type execOptions struct {
@@ -16,6 +17,8 @@ type execOptions struct {
 	MinTTL      time.Duration
 	Limits      limitFlags
 	Netlify     string
+	Mask        string
+	Scan        []string
 	Command     []string
 }
 
@@ -33,6 +36,11 @@ manifest's, the provider's own (SPOTIFY_ACCESS_TOKEN) or NAME_ACCESS_TOKEN.
 CMD takes the place of apiauth: signals, terminal and exit status are its own. It
 never sees a refresh token or a client secret. A token that ends while CMD runs is
 not replaced: ask for enough with --min-ttl.
+
+--mask puts *** in the place of the tokens in what CMD prints, in the forms that
+encoders give them. --scan looks for them in files when CMD has ended, as does the
+manifest's exec.scan: a finding fails a CMD that ended with 0. With either, apiauth
+stays and passes signals on.
 
 With --netlify, programs that call getSecrets of the npm package
 @netlify/functions, 0.9.0 to 1.4.0, get these connections from there, and the
@@ -59,13 +67,20 @@ environment holds no token of a provider.`,
 	f.Lookup("netlify").NoOptDefVal = netlifyFunction
 	_ = cmd.RegisterFlagCompletionFunc("netlify", cobra.FixedCompletions(netlifyStyles(), cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("egress", cobra.FixedCompletions([]string{"open", "strict"}, cobra.ShellCompDirectiveNoFileComp))
+	f.StringVar(&opts.Mask, "mask", "auto", "hide the tokens in what CMD prints: auto, always or never (auto: in CI, unless at a terminal)")
+	f.StringArrayVar(&opts.Scan, "scan", nil, "fail if a token stands in the file or folder `PATH` afterwards; repeat for more")
 	_ = cmd.RegisterFlagCompletionFunc("connection", completeConnections(g))
+	_ = cmd.RegisterFlagCompletionFunc("mask", cobra.FixedCompletions([]string{"auto", "always", "never"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
 func runExec(ctx context.Context, g *globals, opts execOptions) error {
 	if opts.MinTTL < 0 {
 		return usagef("--min-ttl takes a duration from 0 on")
+	}
+	mask, err := g.app.masks(opts.Mask)
+	if err != nil {
+		return err
 	}
 	ws, err := g.workspace()
 	if err != nil {
@@ -75,13 +90,16 @@ func runExec(ctx context.Context, g *globals, opts execOptions) error {
 	if err != nil {
 		return err
 	}
+	scan, err := ws.scanPaths(opts.Scan)
+	if err != nil {
+		return err
+	}
 	plan := execPlan{argv: opts.Command}
 	var vars []inject.Var
+	var secrets, found []leak.Secret // what is masked, and what is looked for
 	if opts.Netlify != "" || l.placeholder {
-		if l.isolate {
-			if err := ws.checkIsolation(); err != nil {
-				return err
-			}
+		if err := ws.checkIsolation(l); err != nil {
+			return err
 		}
 		begin := ws.standIns
 		if opts.Netlify != "" {
@@ -93,12 +111,29 @@ func runExec(ctx context.Context, g *globals, opts execOptions) error {
 		if err != nil {
 			return err
 		}
-		vars, plan.resident = run.vars, true
+		if plan.resident = true; run.site == nil {
+			vars = run.vars // else they come from getSecrets alone
+		}
 		plan.before = append(plan.before, run.begin)
-	} else if vars, err = ws.variables(ctx, opts.Connections, connection.Option{MinTTL: opts.MinTTL}); err != nil {
-		return err
+		secrets = run.tokens.secrets()
+		found = append(run.placeholders(), secrets...)
+		if run.site != nil {
+			secrets = append(secrets, leak.Secret{Kind: "site token", Value: run.site.token})
+		}
+	} else {
+		if vars, err = ws.variables(ctx, opts.Connections, connection.Option{MinTTL: opts.MinTTL}); err != nil {
+			return err
+		}
+		secrets = handedOut(vars)
+		found = secrets
 	}
 	plan.env = inject.ChildEnv(g.app.Environ(), vars)
+	if mask {
+		plan.mask(secrets)
+	}
+	if len(scan) > 0 {
+		plan.scan(ws, scan, found)
+	}
 	return plan.run(ctx, g.app)
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/apiauth/apiauth/internal/inject"
 	"github.com/apiauth/apiauth/internal/isolate"
+	"github.com/apiauth/apiauth/internal/leak"
 	"github.com/apiauth/apiauth/internal/proxy"
 )
 
@@ -22,7 +23,10 @@ const (
 
 // checkIsolation refuses --isolate where it cannot be had, before any token is
 // touched. A command never runs without it instead.
-func (ws *workspace) checkIsolation() error {
+func (ws *workspace) checkIsolation(l limits) error {
+	if !l.isolate {
+		return nil
+	}
 	switch ws.app.GOOS {
 	case "linux":
 		if _, err := isolate.FindBubblewrap(ws.app.env("PATH"), ws.dir); err != nil {
@@ -70,7 +74,11 @@ func (s *standIns) isolate(ctx context.Context, p *execPlan, dir string, egress 
 	p.env = isolate.Env(p.env)
 	egress.ServeListener(way)
 	run := p.child
-	if run == nil {
+	switch {
+	case run == nil && o.OwnTerminal:
+		nothing := leak.NewSet(nil)
+		run = func(ctx context.Context, c inject.Child) (int, error) { return inject.Masked(ctx, c, nothing) }
+	case run == nil:
 		run = inject.Run
 	}
 	p.child = func(ctx context.Context, c inject.Child) (int, error) {
@@ -107,6 +115,8 @@ func (s *standIns) isolation(dir, proxyAddress string, p *execPlan) (isolate.Opt
 		Control: filepath.Join(dir, "control"),
 		Port:    number,
 		Self:    ws.app.Executable,
+		// A command whose output goes to a terminal is run on one of its own.
+		OwnTerminal: ws.app.StdoutTTY,
 	}
 	if ws.manifest != nil {
 		o.Project, o.ReadOnly = ws.manifest.Dir(), []string{ws.manifest.File}

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"path/filepath"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/apiauth/apiauth/internal/connection"
 	"github.com/apiauth/apiauth/internal/netlify"
 	"github.com/apiauth/apiauth/internal/oauth"
 	"github.com/apiauth/apiauth/internal/secret"
@@ -163,37 +165,55 @@ func (ws *workspace) netlifyRun(ctx context.Context, style string, named []strin
 	if err != nil {
 		return nil, err
 	}
-	run := &standIns{ws: ws, limits: l}
-	if l.placeholder {
-		var connected []string
-		all, _, err := ws.entries(nil)
-		if err != nil {
-			n.end()
+	run, err := ws.siteStandIns(ctx, n, l)
+	if err != nil {
+		n.end()
+		return nil, err
+	}
+	run.site = n
+	return run, nil
+}
+
+// siteStandIns gets the tokens that the site's connections have now, so that
+// they are known to --mask and --scan, and with placeholders what stands in for
+// them.
+func (ws *workspace) siteStandIns(ctx context.Context, n *netlifySite, l limits) (*standIns, error) {
+	all, _, err := ws.entries(nil)
+	if err != nil {
+		return nil, err
+	}
+	var usable []string
+	for _, e := range all {
+		if e.Header == nil || !slices.Contains(n.names, e.Name) {
+			continue
+		}
+		_, err := ws.token(ctx, e.Name, connection.Option{})
+		switch {
+		case errors.Is(err, connection.ErrNeedsConnect):
+			ws.warn("%v", err)
+		case err != nil:
 			return nil, err
-		}
-		for _, e := range all {
-			if e.Header != nil && slices.Contains(n.names, e.Name) {
-				connected = append(connected, e.Name)
-			}
-		}
-		if len(connected) > 0 {
-			if run, err = ws.standIns(ctx, connected, l); err != nil {
-				n.end()
-				return nil, err
-			}
-		}
-		values := map[string]secret.Text{}
-		for _, v := range run.vars {
-			if v.Field == "" {
-				values[v.Connection] = v.Value
-			}
-		}
-		n.standIn = func(name string) (secret.Text, bool) {
-			value, ok := values[name]
-			return value, ok
+		default:
+			usable = append(usable, e.Name)
 		}
 	}
-	run.vars = nil // the tokens come from getSecrets alone
-	run.site = n
+	run := &standIns{ws: ws, limits: l}
+	if !l.placeholder || len(usable) == 0 {
+		run.tokens, err = ws.live(ctx, usable)
+		return run, err
+	}
+	if run, err = ws.standIns(ctx, usable, l); err != nil {
+		return nil, err
+	}
+	values := map[string]secret.Text{}
+	for _, v := range run.vars {
+		if v.Field == "" {
+			values[v.Connection] = v.Value
+		}
+	}
+	n.standIn = func(name string) (secret.Text, bool) {
+		value, ok := values[name]
+		return value, ok
+	}
 	return run, nil
 }

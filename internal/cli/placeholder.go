@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/apiauth/apiauth/internal/inject"
+	"github.com/apiauth/apiauth/internal/leak"
 	"github.com/apiauth/apiauth/internal/providers"
 	"github.com/apiauth/apiauth/internal/proxy"
 	"github.com/apiauth/apiauth/internal/secret"
@@ -73,6 +74,27 @@ func (ws *workspace) standIns(ctx context.Context, named []string, l limits) (*s
 	}
 	s.vars, err = inject.Build(entries, providers.CheckEnvName)
 	return s, err
+}
+
+// placeholders lists them, for the search afterwards: where one stands a token
+// would have stood.
+func (s *standIns) placeholders() []leak.Secret {
+	var list []leak.Secret
+	for _, v := range s.vars {
+		if v.Field == "" {
+			list = append(list, leak.Secret{Connection: v.Connection, Kind: "placeholder", Value: v.Value})
+		}
+	}
+	return list
+}
+
+// secrets lists the tokens at hand.
+func (l *liveTokens) secrets() []leak.Secret {
+	var list []leak.Secret
+	for name, t := range l.kept {
+		list = append(list, leak.Secret{Connection: name, Kind: "access token", Value: t.access.Token})
+	}
+	return list
 }
 
 // target files the hosts of a connection: those of its API, and those that git
@@ -151,7 +173,7 @@ func (s *standIns) begin(ctx context.Context, p *execPlan) (after func(), err er
 		_ = os.RemoveAll(dir)
 		return nil, failf(exitFailure, "", "start the proxy of the run: %w", err)
 	}
-	after = func() {
+	end := func() {
 		ctx, cancel := context.WithTimeout(ctx, closeWithin)
 		defer cancel()
 		_ = egress.Close(ctx)
@@ -161,21 +183,24 @@ func (s *standIns) begin(ctx context.Context, p *execPlan) (after func(), err er
 		}
 	}
 	route := inject.Route{Proxy: egress.URL(), Pinned: s.pinned, CA: egress.CA(), Dir: dir}
+	if !s.limits.isolate {
+		route.Home = app.Home
+	}
 	if p.env, err = route.Env(p.env); err != nil {
-		after()
+		end()
 		return nil, failf(exitStore, "see whether the disk is full", "%w", err)
 	}
 	if !s.limits.isolate {
-		return after, nil
+		return end, nil
 	}
 	leave, err := s.isolate(ctx, p, dir, egress)
 	if err != nil {
-		after()
+		end()
 		return nil, err
 	}
 	return func() {
 		leave()
-		after()
+		end()
 	}, nil
 }
 

@@ -1,7 +1,7 @@
 package inject
 
 import (
-	_ "embed"
+	"embed"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,10 +9,10 @@ import (
 	"strings"
 )
 
-// preload makes old versions of Node.js use the proxy.
+// preloads holds what makes old versions of Node.js use the proxy.
 //
 //go:embed preload.cjs
-var preload []byte
+var preloads embed.FS
 
 // Route is how a child is led through the proxy of its run.
 type Route struct {
@@ -23,6 +23,9 @@ type Route struct {
 	Pinned []string
 	// CA is the run's authority: PEM certificates.
 	CA []byte
+	// Home is where wget keeps its settings, which are joined with those that it
+	// needs here. Empty: none are.
+	Home string
 	// Dir is the run's folder, which exists. The files that the variables name
 	// are written into it, readable by their owner alone.
 	Dir string
@@ -76,7 +79,14 @@ func (r Route) env(base []string, fold bool, bundles []string) ([]string, error)
 	if err := r.authorities(set, bundles); err != nil {
 		return nil, err
 	}
+	if err := r.wget(set); err != nil {
+		return nil, err
+	}
 	set.put("NODE_USE_ENV_PROXY", "1")
+	preload, err := preloads.ReadFile("preload.cjs")
+	if err != nil {
+		return nil, err
+	}
 	path, err := r.write("node.cjs", preload)
 	if err != nil {
 		return nil, err
@@ -149,6 +159,31 @@ func (r Route) authorities(set *variables, bundles []string) error {
 		}
 		set.put(name, path)
 	}
+	return nil
+}
+
+// wget tells wget of the authorities in its own way: where it is built with
+// GnuTLS it knows no variable for them but the one that names its settings.
+func (r Route) wget(set *variables) error {
+	bundle := set.get("SSL_CERT_FILE")
+	if bundle == "" {
+		return nil
+	}
+	var settings []byte
+	if r.Home != "" {
+		file := set.get("WGETRC")
+		if file == "" {
+			file = filepath.Join(r.Home, ".wgetrc")
+		}
+		if settings = read(file); len(settings) > 0 {
+			settings = append(settings, '\n')
+		}
+	}
+	path, err := r.write("wgetrc", append(settings, "ca_certificate = "+bundle+"\n"...))
+	if err != nil {
+		return err
+	}
+	set.put("WGETRC", path)
 	return nil
 }
 

@@ -70,7 +70,8 @@ func TestRouteChainsWhatThePersonSet(t *testing.T) {
 	}
 	put(t, filepath.Join(folder, "a.pem"), authority(t, "in the folder"))
 
-	r := Route{Proxy: "http://apiauth:key@127.0.0.1:4000", Pinned: []string{"api.example.com", "localhost:8443"}, CA: authority(t, "run"), Dir: dir}
+	r := Route{Proxy: "http://apiauth:key@127.0.0.1:4000", Pinned: []string{"api.example.com", "localhost:8443"}, CA: authority(t, "run"), Home: own, Dir: dir}
+	put(t, filepath.Join(own, ".wgetrc"), []byte("timeout = 7"))
 	env, err := r.env([]string{
 		"PATH=/bin", "HTTPS_PROXY=http://corporate:3128", "no_proxy=.example.com,10.0.0.0/8", "NO_PROXY=*",
 		"REQUESTS_CA_BUNDLE=" + corporate, "NODE_EXTRA_CA_CERTS=" + corporate, "SSL_CERT_DIR=" + folder,
@@ -107,6 +108,9 @@ func TestRouteChainsWhatThePersonSet(t *testing.T) {
 		if got := strings.Join(names(t, file), ","); got != want {
 			t.Errorf("%s: %s, want %s", name, got, want)
 		}
+	}
+	if settings, err := os.ReadFile(vars.get("WGETRC")); err != nil || string(settings) != "timeout = 7\nca_certificate = "+vars.get("SSL_CERT_FILE")+"\n" {
+		t.Errorf("the settings of wget are %q: %v", settings, err)
 	}
 	if got := vars.get("SSL_CERT_DIR"); got != folder {
 		t.Errorf("SSL_CERT_DIR=%s", got)

@@ -1,6 +1,13 @@
 package inject
 
-import "syscall"
+import (
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+const getTermios = unix.TCGETS
 
 // attributes says what a resident parent's child is started as.
 func attributes(c Child, tty bool) *syscall.SysProcAttr {
@@ -8,3 +15,6 @@ func attributes(c Child, tty bool) *syscall.SysProcAttr {
 	a.Pdeathsig = syscall.SIGKILL
 	return a
 }
+
+// widen makes a pipe larger than it comes, so that masking wakes less often.
+func widen(pipe *os.File) { _, _ = unix.FcntlInt(uintptr(fd(pipe)), unix.F_SETPIPE_SZ, pipeSize) }

@@ -2,7 +2,17 @@
 
 package inject
 
-import "syscall"
+import (
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+const getTermios = unix.TIOCGETA
 
 // attributes says what a resident parent's child is started as.
 func attributes(c Child, tty bool) *syscall.SysProcAttr { return sharing(c, tty) }
+
+// widen has nothing to do: the system chooses the size of a pipe.
+func widen(*os.File) {}

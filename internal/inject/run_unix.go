@@ -71,6 +71,9 @@ func runHere(ctx context.Context, c Child, cmd *exec.Cmd) (int, error) {
 			}
 		}
 	})
+	if c.terminal != nil {
+		c.terminal.child.Store(int64(cmd.Process.Pid))
+	}
 	if c.Started != nil {
 		c.Started()
 	}
@@ -103,11 +106,11 @@ func (c *Child) reached(sig os.Signal, tty *os.File) bool {
 	if tty == nil || c.terminal != nil {
 		return false
 	}
-	foreground, err := unix.IoctlGetInt(int(tty.Fd()), unix.TIOCGPGRP)
 	switch sig {
 	case syscall.SIGINT, syscall.SIGQUIT:
-		return err == nil && foreground == unix.Getpgrp()
+		return foreground(tty)
 	case syscall.SIGHUP:
+		_, err := unix.IoctlGetInt(fd(tty), unix.TIOCGPGRP)
 		return err != nil // the terminal is gone
 	}
 	return false

@@ -130,6 +130,7 @@ func rooms() map[string][]string {
 		"internal/connection": {"oauth", "providers", "secret"},
 		"internal/flow":       {"loopback", "oauth", "prompt", "providers", "secret"},
 		"internal/inject":     {"leak", "secret"},
+		"internal/isolate":    nil,
 		"internal/keyring":    {"secret"},
 		"internal/leak":       {"secret"},
 		"internal/loopback":   nil,

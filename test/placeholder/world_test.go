@@ -18,6 +18,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"log"
 	"math/big"
 	"net"
 	"net/http"
@@ -27,11 +28,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/apiauth/apiauth/internal/keyring/keyringtest"
 	"github.com/apiauth/apiauth/internal/sandbox"
 	"github.com/apiauth/apiauth/test/peers"
 )
@@ -51,20 +54,20 @@ type world struct {
 	root   string
 	home   string
 	dir    string // the project
+	bus    *keyringtest.Bus
 	vars   map[string]string
 }
 
-// newWorld makes one. The API is pinned under localhost and under the address
-// of this machine that is no loopback address, if it has one: Go and Ruby pass
-// over a proxy for loopback.
-func newWorld(t testing.TB) *world {
+// newWorld makes one, which keeps its grant in the keychain on the bus, or in a
+// file whose key is in the environment when there is no bus.
+func newWorld(t testing.TB, bus *keyringtest.Bus) *world {
 	t.Helper()
 	root, err := os.MkdirTemp("", "world")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(root) })
-	w := &world{t: t, root: root, home: filepath.Join(root, "home"), vars: map[string]string{}}
+	w := &world{t: t, root: root, home: filepath.Join(root, "home"), bus: bus, vars: map[string]string{}}
 	w.dir = filepath.Join(w.home, "work")
 	if err := os.MkdirAll(w.dir, 0o700); err != nil {
 		t.Fatal(err)
@@ -76,11 +79,13 @@ func newWorld(t testing.TB) *world {
 	w.api = newAPI(t, w.issuer, filepath.Join(root, "ca.pem"))
 	w.thief = newThief(t)
 
-	config := filepath.Join(root, "config")
-	w.vars["APIAUTH_CONFIG_DIR"], w.vars["APIAUTH_STATE_DIR"] = config, filepath.Join(root, "state")
 	w.vars["APIAUTH_CA_FILE"] = filepath.Join(root, "ca.pem")
-	w.vars["APIAUTH_STORE"] = "file"
-	w.vars["APIAUTH_STORE_KEY"] = strings.TrimSpace(w.must("store", "key").out)
+	if bus != nil {
+		w.vars["DBUS_SESSION_BUS_ADDRESS"], w.vars["XDG_RUNTIME_DIR"] = bus.Address, bus.Runtime
+	} else {
+		w.vars["APIAUTH_STORE"] = "file"
+		w.vars["APIAUTH_STORE_KEY"] = strings.TrimSpace(w.must("store", "key").out)
+	}
 	w.vars["BROWSER"] = "curl -sSL -o /dev/null %s"
 	w.define("sandbox", w.issuer.ProviderYAML("sandbox"))
 	w.manifest("connections:\n  sandbox: {}\n")
@@ -102,7 +107,7 @@ func (w *world) define(id string, text []byte) {
 		}
 		out = append(out, line)
 	}
-	w.write(filepath.Join(w.vars["APIAUTH_CONFIG_DIR"], "providers", id+".yaml"), strings.Join(out, "\n"))
+	w.write(filepath.Join(w.home, ".config", "apiauth", "providers", id+".yaml"), strings.Join(out, "\n"))
 }
 
 func (w *world) manifest(text string) { w.write(filepath.Join(w.dir, "apiauth.yaml"), text) }
@@ -117,8 +122,13 @@ func (w *world) write(path, text string) {
 	}
 }
 
+// state is the folder with what apiauth keeps.
+func (w *world) state() string { return filepath.Join(w.home, ".local", "state", "apiauth") }
+
 // file writes a file of the project.
-func (w *world) file(name, text string) { w.write(filepath.Join(w.dir, filepath.FromSlash(name)), text) }
+func (w *world) file(name, text string) {
+	w.write(filepath.Join(w.dir, filepath.FromSlash(name)), text)
+}
 
 func (w *world) env() []string {
 	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + w.home, "LANG=C.UTF-8"}
@@ -181,32 +191,46 @@ func (w *world) token() string {
 // Under /me it knows who owns a live token; everything that arrives is kept.
 type api struct {
 	hosts  []string // in the form of definitions; the first is localhost
-	server *httptest.Server
+	server *http.Server
 	issuer *sandbox.Server
 
 	mu   sync.Mutex
 	seen []string // Authorization headers
 	more map[string]http.Handler
+	dead map[string]bool // tokens that it takes no more, whatever the issuer says
 }
 
 func newAPI(t testing.TB, issuer *sandbox.Server, caFile string) *api {
 	t.Helper()
-	a := &api{issuer: issuer, more: map[string]http.Handler{}}
+	a := &api{issuer: issuer, more: map[string]http.Handler{}, dead: map[string]bool{}}
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	port := listener.Addr().(*net.TCPAddr).Port
 	a.hosts = []string{fmt.Sprintf("localhost:%d", port)}
-	ips := []net.IP{net.IPv4(127, 0, 0, 1)}
-	a.server = httptest.NewUnstartedServer(a)
-	_ = a.server.Listener.Close()
-	a.server.Listener = listener
-	a.server.EnableHTTP2 = true
-	a.server.TLS = &tls.Config{Certificates: []tls.Certificate{certificate(t, caFile, ips)}, MinVersion: tls.VersionTLS12}
-	a.server.Config.ErrorLog = nil
-	a.server.StartTLS()
-	t.Cleanup(a.server.Close)
+	ips, listeners := []net.IP{net.IPv4(127, 0, 0, 1)}, []net.Listener{listener}
+	if ip := outward(); ip != nil {
+		// Go and Ruby pass over a proxy for loopback.
+		address := net.JoinHostPort(ip.String(), strconv.Itoa(port))
+		if more, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp4", address); err == nil {
+			a.hosts, ips, listeners = append(a.hosts, address), append(ips, ip), append(listeners, more)
+		}
+	}
+	a.server = &http.Server{
+		Handler:           a,
+		ReadHeaderTimeout: patience,
+		ErrorLog:          log.New(io.Discard, "", 0),
+		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{certificate(t, caFile, ips)}, MinVersion: tls.VersionTLS12},
+	}
+	var serving sync.WaitGroup
+	for _, l := range listeners {
+		serving.Go(func() { _ = a.server.ServeTLS(l, "", "") })
+	}
+	t.Cleanup(func() {
+		_ = a.server.Close()
+		serving.Wait()
+	})
 	return a
 }
 
@@ -284,9 +308,19 @@ func bearer(r *http.Request) string {
 	return token
 }
 
+// refuse takes a token no more.
+func (a *api) refuse(token string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.dead[token] = true
+}
+
 // live asks the issuer.
 func (a *api) live(token string) bool {
-	if token == "" {
+	a.mu.Lock()
+	dead := a.dead[token]
+	a.mu.Unlock()
+	if token == "" || dead {
 		return false
 	}
 	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, a.issuer.Issuer()+"/userinfo", nil)
