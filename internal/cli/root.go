@@ -105,7 +105,7 @@ to whatever needs it: a script, a build, a CI job, a front end in development.
 func commandNames() []string {
 	return []string{
 		"connect", "disconnect", "rename", "status", "list",
-		"token", "exec", "env", "api",
+		"token", "exec", "env", "api", "scan", "revoke",
 		"client", "provider", "project", "store",
 		"doctor", "paths", "reset", "sandbox", "completion", "version",
 	}
@@ -132,6 +132,10 @@ func constructor(name string) func(*globals) *cobra.Command {
 		return newEnvCmd
 	case "api":
 		return newAPICmd
+	case "scan":
+		return newScanCmd
+	case "revoke":
+		return newRevokeCmd
 	case "client":
 		return newClientCmd
 	case "provider":
