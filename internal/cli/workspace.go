@@ -38,6 +38,7 @@ type workspace struct {
 	keychain *keyring.Keyring
 	http     *oauth.HTTP
 	opened   *store.Store
+	trace    *trace // with --debug
 }
 
 // workspace finds the project that the command runs in. An unbound folder is
