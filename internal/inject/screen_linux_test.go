@@ -103,6 +103,7 @@ func TestMaskedEditor(t *testing.T) {
 	term.Send("Enter")
 	term.Type(":wq")
 	term.Send("Enter")
+	term.WaitFor("file\n>") // what is typed ahead goes to the editor
 	term.Type("echo status=$?; stty -g | diff ~/before - && echo same")
 	term.Send("Enter")
 	term.WaitFor("status=0\nsame")
