@@ -106,7 +106,7 @@ func commandNames() []string {
 	return []string{
 		"connect", "disconnect", "rename", "status", "list",
 		"token", "exec", "env", "secrets", "api", "proxy", "serve", "git-credential",
-		"bundle",
+		"bundle", "scan", "revoke",
 		"client", "provider", "project", "store",
 		"doctor", "paths", "reset", "sandbox", "completion", "version",
 	}
@@ -145,6 +145,10 @@ func constructor(name string) func(*globals) *cobra.Command {
 		return newGitCredentialCmd
 	case "proxy":
 		return newProxyCmd
+	case "scan":
+		return newScanCmd
+	case "revoke":
+		return newRevokeCmd
 	case "client":
 		return newClientCmd
 	case "provider":

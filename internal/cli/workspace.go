@@ -41,6 +41,7 @@ type workspace struct {
 	opened   *store.Store
 	unsealed *bundle.Bundle // from APIAUTH_BUNDLE, once opened
 	memory   *bundle.Store  // client credentials from variables
+	trace    *trace         // with --debug
 }
 
 // workspace finds the project that the command runs in. An unbound folder is
@@ -270,6 +271,11 @@ func (ws *workspace) source(s *store.Store) (*connection.Source, error) {
 	if err != nil {
 		return nil, err
 	}
+	return ws.sourceOver(caught{s, ws.app.catch}, id)
+}
+
+// sourceOf is source for the connections of any project.
+func (ws *workspace) sourceOf(s *store.Store, id string) (*connection.Source, error) {
 	return ws.sourceOver(caught{s, ws.app.catch}, id)
 }
 
