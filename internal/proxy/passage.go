@@ -49,7 +49,7 @@ type passage struct {
 // before anything is sent, a larger one while it is sent.
 func (x *passage) prepare(r *http.Request) error {
 	switch {
-	case r.Body == nil || r.Body == http.NoBody:
+	case r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 && len(r.Trailer) == 0: // over HTTP/2 there is always some Body
 		x.again = true
 	case r.ContentLength > 0 && r.ContentLength <= replayable && len(r.Header["Expect"]) == 0 && len(r.Trailer) == 0:
 		x.whole = make([]byte, r.ContentLength)
