@@ -26,6 +26,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apiauth/apiauth/internal/providers"
 	"github.com/apiauth/apiauth/internal/secret"
 )
 
@@ -37,6 +38,11 @@ const (
 	tenantHost = "other-tenant.example.com"
 	evilHost   = "evil.example.net"
 )
+
+// bearer is the usual place of a token.
+func bearer() providers.APIAuthPin {
+	return providers.APIAuthPin{In: "header", Name: "Authorization", Prefix: "Bearer "}
+}
 
 // tokens is a source whose token changes with every refresh.
 type tokens struct {
