@@ -93,19 +93,19 @@ func (ws *workspace) search(ctx context.Context, set *leak.Set, paths []string) 
 		return err
 	}
 	for _, f := range report.Findings {
-		ws.show("%s: %s of %s (%s)", place(f), f.Kind, f.Connection, f.Form)
+		ws.show("%s", sentence(f))
 	}
 	return ws.verdict(report)
 }
 
-// place is where a finding stands, for people: the path, what is inside of it,
-// line and offset.
-func place(f leak.Finding) string {
-	parts := []string{oauth.Clean(f.Path)}
+// sentence says for people where a finding stands, the way compilers do: the
+// path, what is inside of it, line and offset.
+func sentence(f leak.Finding) string {
+	place := oauth.Clean(f.Path)
 	for _, name := range f.Inside {
-		parts = append(parts, oauth.Clean(name))
+		place += "!" + oauth.Clean(name)
 	}
-	return fmt.Sprintf("%s:%d: offset %d", strings.Join(parts, "!"), f.Line, f.Offset)
+	return fmt.Sprintf("%s:%d: offset %d: %s of %s (%s)", place, f.Line, f.Offset, f.Kind, oauth.Clean(f.Connection), f.Form)
 }
 
 // verdict tells what could not be searched, and makes an error of that and of

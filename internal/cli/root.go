@@ -105,7 +105,7 @@ to whatever needs it: a script, a build, a CI job, a front end in development.
 func commandNames() []string {
 	return []string{
 		"connect", "disconnect", "rename", "status", "list",
-		"token", "exec", isolatedName, "env", "api", "proxy",
+		"token", "exec", isolatedName, "env", "api", "proxy", "scan", "revoke",
 		"client", "provider", "project", "store",
 		"doctor", "paths", "reset", "sandbox", "completion", "version",
 	}
@@ -136,6 +136,10 @@ func constructor(name string) func(*globals) *cobra.Command {
 		return newAPICmd
 	case "proxy":
 		return newProxyCmd
+	case "scan":
+		return newScanCmd
+	case "revoke":
+		return newRevokeCmd
 	case "client":
 		return newClientCmd
 	case "provider":

@@ -38,6 +38,7 @@ type workspace struct {
 	keychain *keyring.Keyring
 	http     *oauth.HTTP
 	opened   *store.Store
+	trace    *trace // with --debug
 }
 
 // workspace finds the project that the command runs in. An unbound folder is
@@ -266,6 +267,11 @@ func (ws *workspace) source(s *store.Store) (*connection.Source, error) {
 	if err != nil {
 		return nil, err
 	}
+	return ws.sourceOf(s, id)
+}
+
+// sourceOf is source for the connections of any project.
+func (ws *workspace) sourceOf(s *store.Store, id string) (*connection.Source, error) {
 	client, err := ws.issuer()
 	if err != nil {
 		return nil, err

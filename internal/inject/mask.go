@@ -74,12 +74,12 @@ func Masked(ctx context.Context, c Child, set *leak.Set) (int, error) {
 	var copies sync.WaitGroup
 	started := c.Started
 	c.Started = func() {
+		if t != nil {
+			t.start() // before anything is written to it
+		}
 		for _, o := range outs {
 			_ = o.end.Close()
 			copies.Go(o.copy)
-		}
-		if t != nil {
-			t.start()
 		}
 		if started != nil {
 			started()

@@ -123,14 +123,15 @@ func TestMaskedDoesNotWaitForBackgroundJobs(t *testing.T) {
 	_ = syscall.Kill(pid, syscall.SIGKILL)
 }
 
-// terminal runs the wrapper in a terminal with a shell of its own.
+// inTerminal opens a terminal with a shell whose prompt tells the last status, and
+// returns the program that is the wrapper there.
 func inTerminal(t *testing.T, role string) (*peers.Term, string) {
 	t.Helper()
 	bash := peers.Program(t, "apt-get install bash", "bash")
 	home := t.TempDir()
-	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home, "PS1=> ", "LANG=C.UTF-8", "INJECT_TEST_ROLE=" + role, "GOCOVERDIR=" + t.TempDir()}
+	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home, "PS1=[$?]> ", "LANG=C.UTF-8", "INJECT_TEST_ROLE=" + role, "GOCOVERDIR=" + t.TempDir()}
 	term := peers.Terminal(t, 80, 24, env, bash, "--norc", "--noprofile", "-i")
-	term.WaitFor(">")
+	term.WaitFor("[0]>")
 	return term, self(t)
 }
 
@@ -168,10 +169,7 @@ func TestTerminalStopsAndContinues(t *testing.T) {
 			term.Send("Enter")
 			term.Type("on")
 			term.Send("Enter")
-			term.WaitFor("read on")
-			term.Type("echo status=$?")
-			term.Send("Enter")
-			term.WaitFor("status=3")
+			term.WaitFor("read on\n[3]>")
 		})
 	}
 }

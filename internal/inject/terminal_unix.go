@@ -171,6 +171,8 @@ func (t *terminal) feed() {
 		case errors.Is(err, syscall.EIO): // we are in the background
 			select {
 			case <-t.front:
+			case <-time.After(glance): // a shell says nothing to a job that runs
+				t.takeKeyboard()
 			case <-t.done:
 				return
 			}
@@ -179,6 +181,9 @@ func (t *terminal) feed() {
 		}
 	}
 }
+
+// glance is how often a job in the background looks whether it still is.
+const glance = 200 * time.Millisecond
 
 // press hands keys to the child. The key that suspends (Ctrl-Z) is ours as long
 // as the child lets the terminal act on such keys and has no jobs of its own: the

@@ -15,10 +15,11 @@ type Set struct {
 
 	// grams has a bit for each run of four bytes among the first gramSpan of a
 	// pattern. A pattern that stands anywhere has one of them at a multiple of
-	// stride, so that only every eighth position needs a look. Empty when a
-	// pattern is too short for that.
-	grams []uint64
-	shift uint // 32 minus the binary logarithm of the number of bits
+	// stride, so that only every fourth or eighth position needs a look. Empty
+	// when a pattern is too short for that.
+	grams  []uint64
+	shift  uint // 32 minus the binary logarithm of the number of bits
+	stride int
 }
 
 type pattern struct {
@@ -43,34 +44,36 @@ type node struct {
 }
 
 const (
-	stride   = 8
 	gramSize = 4
 	gramSpan = 64
 	// lookBack is how far in front of a hit of the filter a pattern may begin:
 	// further than gramSpan, for what stands between its bytes and is passed over.
 	lookBack = 96
-	// minFiltered is the shortest pattern that the filter cannot miss.
-	minFiltered = stride + gramSize - 1
 )
 
 // NewSet compiles secrets. Values that are too short to be told from ordinary
 // text are left out.
 func NewSet(secrets []Secret) *Set {
 	s := &Set{nodes: []node{{match: -1}}}
-	filtered, count := true, 0
+	shortest, count := gramSpan, 0
 	var starts []string
 	for _, one := range secrets {
 		for _, f := range forms(one.Value.Reveal()) {
 			if s.add(f.text, Label{one.Connection, one.Kind, f.name}) {
-				filtered = filtered && len(f.text) >= minFiltered
+				shortest = min(shortest, len(f.text))
 				starts = append(starts, f.text[:min(len(f.text), gramSpan)])
 				count += len(starts[len(starts)-1])
 			}
 		}
 	}
 	s.link()
-	if filtered && count > 0 {
-		s.filter(starts, count)
+	// A pattern that the filter must not miss is a stride and a gram long, less one.
+	for _, stride := range []int{8, 4} {
+		if shortest >= stride+gramSize-1 && count > 0 {
+			s.stride = stride
+			s.filter(starts, count)
+			break
+		}
 	}
 	return s
 }
@@ -161,7 +164,7 @@ func (s *Set) skip(p []byte, i int) (at, until int) {
 		}
 		return i, i
 	}
-	shift, grams := s.shift&31, s.grams
+	shift, grams, stride := s.shift&31, s.grams, s.stride
 	j := i
 	for ; j+gramSize <= len(p); j += stride {
 		h := hash(binary.LittleEndian.Uint32(p[j:])) >> shift

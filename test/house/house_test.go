@@ -257,6 +257,7 @@ func libraries(files []file) (faults []string) {
 		"github.com/godbus/dbus":        {"internal/keyring"},
 		"github.com/pkg/browser":        {"cmd/apiauth"},
 		"github.com/gofrs/flock":        {"internal/store"},
+		"github.com/creack/pty":         {"internal/inject"},
 		"golang.org/x/term":             {"internal/prompt", "cmd/apiauth"},
 		"go.yaml.in/yaml":               {"internal/strictyaml", "internal/project", "internal/providers"},
 		"golang.org/x/crypto":           {"internal/store"},
