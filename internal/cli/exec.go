@@ -42,11 +42,21 @@ encoders give them. --scan looks for them in files when CMD has ended, as does t
 manifest's exec.scan: a finding fails a CMD that ended with 0. With either, apiauth
 stays and passes signals on.
 
+--placeholder gives CMD placeholders in the shape of tokens, and a proxy of its own
+(HTTPS_PROXY) that puts the token in their place: toward the connection's hosts
+only, in the one place that the provider names, within --allow. What CMD can dump
+works nowhere else, and a token that ends is replaced. By itself that does not stop
+a program that runs apiauth or asks the keychain. --isolate does: CMD then sees the
+system read-only, an empty home directory and the project's folder, and reaches
+nothing but that proxy, which leads to public hosts (or with --egress strict to none
+but the APIs). The manifest's exec section narrows what flags allow, never widens.
+
 With --netlify, programs that call getSecrets of the npm package
 @netlify/functions, 0.9.0 to 1.4.0, get these connections from there, and the
 environment holds no token of a provider.`,
 		Example: `  apiauth exec -- npm run build
-  apiauth exec -c github=GH_TOKEN -- gh repo list`,
+  apiauth exec -c github=GH_TOKEN -- gh repo list
+  apiauth exec --isolate --allow 'GET /user/*' -- npm ci`,
 		Args: func(cmd *cobra.Command, a []string) error {
 			if len(a) == 0 {
 				return usagef("name the command to run after --, for example 'apiauth exec -- npm run build'")

@@ -23,8 +23,8 @@ type limitFlags struct {
 func (l *limitFlags) add(f *pflag.FlagSet) {
 	f.BoolVar(&l.Placeholder, "placeholder", false, "give placeholders, which only the run's own proxy turns into tokens")
 	f.BoolVar(&l.Isolate, "isolate", false, "let CMD reach nothing but the project and that proxy (Linux, macOS)")
-	f.StringArrayVar(&l.Allow, "allow", nil, "let tokens be used for this `'METHOD /PATH'` only; repeat for more")
-	f.StringVar(&l.Egress, "egress", "open", "what the proxy tunnels to: open (all hosts) or strict (none but the APIs)")
+	f.StringArrayVar(&l.Allow, "allow", nil, "allow requests to the APIs by `'METHOD /PATH'`; repeat for more")
+	f.StringVar(&l.Egress, "egress", "open", "what the proxy tunnels to, `open|strict`: all hosts, or none but the APIs")
 	l.given = f.Changed
 }
 

@@ -1,11 +1,12 @@
 'use strict';
-// Makes http, https and fetch use the proxy that HTTPS_PROXY names, in a Node.js
-// that does not do so by itself: before 22.21, and 23.0 to 24.4. Later ones obey
-// NODE_USE_ENV_PROXY, and this file does nothing in them. It is loaded through
+// Makes http, https and fetch use the proxy that HTTPS_PROXY names, where Node.js
+// does not do so by itself: before 22.21, and 23.0 to 24.4. Later ones obey
+// NODE_USE_ENV_PROXY, but in fetch and their own agents only, so that agents which
+// a program makes are left to this file in all of them. It is loaded through
 // NODE_OPTIONS and knows no more than the environment does.
 (() => {
   const [major, minor] = process.versions.node.split('.').map(Number);
-  if (major > 24 || (major === 24 && minor >= 5) || (major === 22 && minor >= 21)) return;
+  const able = major > 24 || (major === 24 && minor >= 5) || (major === 22 && minor >= 21);
 
   let proxy;
   try {
@@ -19,6 +20,9 @@
   const https = require('https');
   const net = require('net');
   const tls = require('tls');
+
+  const own = [http.globalAgent, https.globalAgent];
+  const byItself = (agent) => able && (own.includes(agent) || Boolean(agent.options && agent.options.proxyEnv));
 
   const authorization = 'Basic ' + Buffer.from(
     decodeURIComponent(proxy.username) + ':' + decodeURIComponent(proxy.password)).toString('base64');
@@ -53,7 +57,7 @@
   const connectSecurely = https.Agent.prototype.createConnection;
   https.Agent.prototype.createConnection = function createConnection(options, done) {
     if (options === null || typeof options !== 'object' || typeof done !== 'function' ||
-        options.socketPath || options.socket || goesDirect(options.host)) {
+        byItself(this) || options.socketPath || options.socket || goesDirect(options.host)) {
       return connectSecurely.apply(this, arguments);
     }
     tunnel(options.host, options.port || 443, (error, socket) => {
@@ -68,15 +72,19 @@
   http.Agent.prototype.addRequest = function (request, options, ...rest) {
     const host = options && (options.host || options.hostname);
     if (this instanceof https.Agent || request.method === 'CONNECT' || !options || options.socketPath ||
-        this.protocol !== 'http:' || goesDirect(host)) {
+        byItself(this) || this.protocol !== 'http:' || goesDirect(host)) {
       return addRequest.call(this, request, options, ...rest);
     }
     const port = options.port || 80;
     request.path = 'http://' + (Number(port) === 80 ? withPort(host, port).replace(/:80$/, '') : withPort(host, port)) + request.path;
-    if (request._header) { // written ahead, as with Expect
-      const end = request._header.indexOf('\r\n');
+    if (request._header) { // written ahead, as with Expect, and it may wait to be sent
+      const written = request._header;
       request._header = `${request.method} ${request.path} HTTP/1.1\r\nProxy-Authorization: ${authorization}` +
-        request._header.slice(end);
+        written.slice(written.indexOf('\r\n'));
+      const first = request.outputData && request.outputData[0];
+      if (first && String(first.data).startsWith(written)) {
+        first.data = request._header + String(first.data).slice(written.length);
+      }
     } else {
       request.setHeader('Proxy-Authorization', authorization);
     }
@@ -85,7 +93,7 @@
 
   // fetch: its client is made at the first call, as loading it takes a while.
   const plainFetch = globalThis.fetch;
-  if (typeof plainFetch !== 'function') return;
+  if (able || typeof plainFetch !== 'function') return;
   const key = Symbol.for('undici.globalDispatcher.1');
 
   function connect(options, done) {

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// preloads holds what makes old versions of Node.js use the proxy.
+// preloads holds what makes Node.js use the proxy where it does not by itself.
 //
 //go:embed preload.cjs
 var preloads embed.FS

@@ -40,6 +40,7 @@ func TestClients(t *testing.T) {
 		{"gh", "gh", "gh", `GH_CONFIG_DIR=$PWD/gh GH_HOST=${API#https://} GH_ENTERPRISE_TOKEN=$SANDBOX_ACCESS_TOKEN gh api user --jq .name`, true, "alice"},
 		{"Node fetch", "node", "nodejs", "node fetch.js", false, "alice"},
 		{"Node https with an agent", "node", "nodejs", "node agent.js", false, "alice"},
+		{"Node http", "node", "nodejs", `NO_PROXY= no_proxy= node plain.js`, false, "200 200"},
 		{"Node WebSocket", "node", "nodejs", "node socket.js", false, "got ping"},
 		{"npm from a private registry", "npm", "npm", `npm install --no-audit --no-fund --no-update-notifier --prefix npm >npm.log 2>&1 || cat npm.log; cat npm/node_modules/kind/kind.txt`, false, "installed by npm"},
 		{"Python urllib", "python3", "python3", "API=$API/me python3 build.py", false, "alice"},

@@ -332,3 +332,14 @@ echo ready; while :; do read -r line; done`
 		w.t.Errorf("%s: exit code %d, want 5", flag, code)
 	}
 }
+
+// keyQuery hands the query of a request over, and echoes it.
+func keyQuery(got chan<- string) http.HandlerFunc {
+	return func(rw http.ResponseWriter, r *http.Request) {
+		select {
+		case got <- r.URL.RawQuery:
+		default:
+		}
+		fmt.Fprint(rw, r.URL.RawQuery)
+	}
+}
