@@ -375,6 +375,17 @@ func runBundleList(g *globals) error {
 	return printTable(g.app.Stdout, rows...)
 }
 
+// liveBundles counts the bundles that were made here and are still good.
+func (ws *workspace) liveBundles() (n int) {
+	made, _ := bundle.List(ws.bundlesDir())
+	for i := range made {
+		if shownMade(&made[i], ws.app.Now()).State == "ok" {
+			n++
+		}
+	}
+	return n
+}
+
 func shownMade(m *bundle.Made, now time.Time) bundleShownJSON {
 	doc := shownBundle(&m.Header, now)
 	if !m.RevokedAt.IsZero() {
