@@ -334,6 +334,15 @@ func TestMade(t *testing.T) {
 		if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%v, %v", info.Mode(), err)
 		}
+		if err := os.Symlink(file, filepath.Join(dir, "0123456789abcdef.json")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := bundle.Find(dir, "0123456789abcdef"); err == nil || errors.Is(err, bundle.ErrUnknown) {
+			t.Errorf("a link is read: %v", err)
+		}
+		if err := os.Remove(filepath.Join(dir, "0123456789abcdef.json")); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)

@@ -86,10 +86,17 @@ func Find(dir, id string) (*Made, error) {
 		return nil, ErrUnknown
 	}
 	file := filepath.Join(dir, id+madeSuffix)
-	doc, err := os.ReadFile(file)
+	info, err := os.Lstat(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, ErrUnknown
 	}
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no regular file", file)
+	}
+	if err != nil {
+		return nil, err
+	}
+	doc, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}

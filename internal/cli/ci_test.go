@@ -1,11 +1,15 @@
 package cli
 
 import (
+	"bytes"
+	"context"
+	"crypto/rand"
 	"encoding/json"
 	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -156,4 +160,43 @@ func TestBundleLeaksNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestBundleAtATerminal: a person sees both parts, ready to be stored, and a file
+// gets one of them only.
+func TestBundleAtATerminal(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("the double of the keychain is for unix")
+	}
+	s := newStage(t)
+	s.sealMachine()
+	run := func(args ...string) string {
+		t.Helper()
+		var out, errs bytes.Buffer
+		app := &App{
+			Stdin: strings.NewReader(""), Stdout: &out, Stderr: &errs, StdoutTTY: true,
+			Env:     func(name string) (string, bool) { v, ok := s.env[name]; return v, ok },
+			Environ: func() []string { return nil }, Dir: s.path("work"), Home: s.home, GOOS: runtime.GOOS,
+			Now: time.Now, Sleep: func(ctx context.Context, _ time.Duration) error { return ctx.Err() }, Rand: rand.Reader,
+			Keychain: folderKeychain{dir: s.env["APIAUTH_FAKE_KEYCHAIN"]}, Version: Version{Number: "1.2.3"},
+		}
+		if code := Main(t.Context(), app, args); code != 0 {
+			t.Fatalf("apiauth %q ended with %d:\n%s", args, code, errs.String())
+		}
+		return out.String()
+	}
+	both := regexp.MustCompile(`^APIAUTH_BUNDLE=(apiauth-bundle\.1\.\S+)\nAPIAUTH_BUNDLE_KEY=(\S{43})\n$`).FindStringSubmatch(run("bundle", "create", "machine"))
+	if both == nil {
+		t.Fatal("the two variables are not printed")
+	}
+	s.must(s.job(map[string]string{"APIAUTH_BUNDLE": both[1], "APIAUTH_BUNDLE_KEY": both[2]}), "token", "machine")
+	key := strings.TrimSpace(run("bundle", "create", "machine", "--output", "sealed"))
+	sealed, err := os.ReadFile(s.path("work/sealed"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(sealed), key) || len(key) != 43 {
+		t.Error("the key is not alone on standard output")
+	}
+	s.must(s.job(map[string]string{"APIAUTH_BUNDLE_FILE": s.path("work/sealed"), "APIAUTH_BUNDLE_KEY": key}), "token", "machine")
 }
