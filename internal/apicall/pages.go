@@ -43,7 +43,7 @@ func (c *Caller) Pages(ctx context.Context, r Request, rules []providers.Paginat
 	var seen []string
 	for n := 1; ; n++ {
 		seen = append(seen, r.URL.String())
-		resp, err := c.Do(ctx, r)
+		resp, err := c.Do(ctx, r) //nolint:bodyclose // ReadAnswer closes it
 		if err != nil {
 			return err
 		}
