@@ -627,6 +627,9 @@ func (a *attempt) runFlow(ctx context.Context) (*flow.Result, error) {
 			return flow.ReadLineRaw(ctx, ws.app.Terminal, ws.app.Stderr)
 		}
 	}
+	if ws.app.StderrTTY && ws.app.Terminal != nil && ws.app.env("TERM") != "dumb" {
+		env.QR = ws.app.terminal().QR
+	}
 	if a.opts.Explain {
 		env.Explain = func(step string, lines ...string) {
 			fmt.Fprintf(ws.app.Stderr, "* %s\n", step)

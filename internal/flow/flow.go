@@ -140,6 +140,9 @@ type Env struct {
 	OpenBrowser func(ctx context.Context, url string) error
 	// Out prints one line for the person; the newline is its own.
 	Out func(format string, a ...any)
+	// QR draws an address for the camera of a telephone, a line for each string;
+	// nil where it cannot be drawn. The field may be nil.
+	QR func(text string) []string
 	// ReadPaste returns one line that the person pasted, up to 64 KiB, without
 	// its newline; nil when nothing can be pasted. It returns when ctx ends.
 	// ErrTooLong and an empty line are asked again; io.EOF ends pasting.

@@ -239,6 +239,7 @@ func libraries(files []file) (faults []string) {
 		"github.com/godbus/dbus":        {"internal/keyring"},
 		"github.com/pkg/browser":        {"cmd/apiauth"},
 		"github.com/gofrs/flock":        {"internal/store"},
+		"rsc.io/qr":                     {"internal/prompt"},
 		"golang.org/x/term":             {"internal/prompt", "cmd/apiauth"},
 		"go.yaml.in/yaml":               {"internal/strictyaml", "internal/project", "internal/providers"},
 		"golang.org/x/crypto":           {"internal/store"},
