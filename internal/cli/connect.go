@@ -73,7 +73,7 @@ Connecting again asks for what was granted before, plus what the manifest and
 	f := cmd.Flags()
 	f.StringVar(&opts.Provider, "provider", "", "catalogue `ID` or issuer URL (default NAME)")
 	f.StringSliceVar(&opts.Scopes, "scope", nil, "ask for `SCOPE`; repeat for more")
-	f.StringVar(&opts.Flow, "flow", flow.FlowAuto, "auto, browser, device, paste, client-credentials, jwt-bearer or key")
+	f.StringVar(&opts.Flow, "flow", flow.FlowAuto, "auto, browser, device, paste, client-credentials, jwt-bearer, implicit or key")
 	f.BoolVar(&opts.NoBrowser, "no-browser", false, "print the link, open no browser")
 	f.IntVar(&opts.Port, "port", 0, "use this port for the loopback redirect (default: as registered, or any)")
 	f.DurationVar(&opts.Timeout, "timeout", flow.DefaultTimeout, "give up waiting for the login after this `duration`")
@@ -91,7 +91,7 @@ Connecting again asks for what was granted before, plus what the manifest and
 	f.StringArrayVar(&opts.Resources, "resource", nil, "ask for a token for this `URL` (RFC 8707); repeat for more")
 	_ = cmd.RegisterFlagCompletionFunc("provider", completeProviders(g))
 	_ = cmd.RegisterFlagCompletionFunc("flow", cobra.FixedCompletions(
-		[]string{"auto", "browser", "device", "paste", "client-credentials", "jwt-bearer", "key"}, cobra.ShellCompDirectiveNoFileComp))
+		[]string{"auto", "browser", "device", "paste", "client-credentials", "jwt-bearer", "implicit", "key"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -628,6 +628,9 @@ func (a *attempt) runFlow(ctx context.Context) (*flow.Result, error) {
 			return flow.ReadLineRaw(ctx, ws.app.Terminal, ws.app.Stderr)
 		}
 	}
+	if ws.app.StderrTTY && ws.app.Terminal != nil && ws.app.env("TERM") != "dumb" {
+		env.QR = ws.app.terminal().QR
+	}
 	if a.opts.Explain {
 		env.Explain = func(step string, lines ...string) {
 			fmt.Fprintf(ws.app.Stderr, "* %s\n", step)
@@ -639,6 +642,8 @@ func (a *attempt) runFlow(ctx context.Context) (*flow.Result, error) {
 	switch a.flow {
 	case flow.FlowDevice:
 		return flow.Device(ctx, env, fa)
+	case flow.FlowImplicit:
+		return flow.Implicit(ctx, env, fa)
 	case flow.FlowClientCredentials:
 		return flow.ClientCredentials(fa)
 	case flow.FlowJWTBearer:

@@ -53,6 +53,7 @@ const (
 	FlowDevice            = "device"
 	FlowClientCredentials = "client-credentials"
 	FlowJWTBearer         = "jwt-bearer"
+	FlowImplicit          = "implicit"
 	FlowKey               = "key"    // a static key or personal access token
 	FlowImport            = "import" // an existing refresh token
 )

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -35,10 +36,17 @@ const closing = 500 * time.Millisecond
 // Errors: *loopback.PortTakenError before anything is shown, *DeniedError,
 // ErrTimeout, ErrInterrupted, ErrNoTerminal, the context's error.
 func Authcode(ctx context.Context, env Env, a Attempt) (*Result, error) {
+	return authorize(ctx, env, a, false)
+}
+
+// authorize is Authcode, or with implicit the implicit grant.
+func authorize(ctx context.Context, env Env, a Attempt, implicit bool) (*Result, error) {
 	fail := func(err error) (*Result, error) { return nil, fmt.Errorf("connect to %s: %w", a.name(), err) }
 	switch {
-	case a.Pins.AuthorizationEndpoint == "" || a.Pins.TokenEndpoint == "":
+	case a.Pins.AuthorizationEndpoint == "" || a.Pins.TokenEndpoint == "" && !implicit:
 		return fail(errors.New("its definition lacks the authorization or the token endpoint"))
+	case implicit && (a.Provider == nil || !slices.Contains(a.Provider.Flows, FlowImplicit)):
+		return fail(errNoImplicit)
 	case a.Client.ID == "":
 		return fail(errors.New("no client is known"))
 	}
@@ -71,7 +79,7 @@ func Authcode(ctx context.Context, env Env, a Attempt) (*Result, error) {
 		}
 	}
 
-	login, err := newLogin(env, a, to.at(port))
+	login, err := newLogin(env, a, to.at(port), implicit)
 	if err != nil {
 		return fail(err)
 	}
@@ -79,7 +87,12 @@ func Authcode(ctx context.Context, env Env, a Attempt) (*Result, error) {
 		return fail(err)
 	}
 	if l != nil {
-		l.Serve(loopback.Guard{}, login)
+		guard := loopback.Guard{}
+		if implicit {
+			// The page of the redirect may speak to us, and no other.
+			guard.Origins = []string{to.origin(port)}
+		}
+		l.Serve(guard, login)
 	}
 	result, err := login.wait(ctx, env, l != nil)
 	if l != nil {
@@ -102,18 +115,25 @@ type login struct {
 	path      string // escaped path of redirect
 	verifier  secret.Text
 	pkce      bool
+	implicit  bool
+	pages     nonces    // of the implicit grant
+	random    io.Reader // nil: crypto/rand
+	now       func() time.Time
 	expect    expectation
 	won       atomic.Bool
 	responses chan response // the one from the listener
 	refused   chan problem  // what the listener refused; dropped when full
 }
 
-func newLogin(env Env, a Attempt, redirect string) (*login, error) {
+func newLogin(env Env, a Attempt, redirect string, implicit bool) (*login, error) {
 	// S256 always, unless the entry says that the provider cannot.
 	g := &login{
 		a:         a,
 		redirect:  redirect,
-		pkce:      a.Pins.PKCE != "none",
+		pkce:      a.Pins.PKCE != "none" && !implicit,
+		implicit:  implicit,
+		random:    env.Rand,
+		now:       env.now,
 		responses: make(chan response, 1),
 		refused:   make(chan problem, 4),
 	}
@@ -171,6 +191,7 @@ func newLogin(env Env, a Attempt, redirect string) (*login, error) {
 		SecondPrefix:          second.Prefix,
 		Rename:                rename,
 		Resources:             a.Pins.Resources,
+		Implicit:              implicit,
 		State:                 state,
 		PKCE:                  g.pkce,
 		Verifier:              g.verifier,
@@ -244,6 +265,10 @@ func hostsOf(endpoints ...string) []string {
 // ServeHTTP answers the redirect. Whatever is not the response that this login
 // waits for gets a 4xx and changes nothing.
 func (g *login) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if g.implicit {
+		g.serveImplicit(w, r)
+		return
+	}
 	switch {
 	case r.URL.EscapedPath() != g.path:
 		loopback.Refuse(w, http.StatusNotFound)
@@ -387,10 +412,15 @@ func (g *login) announce(env Env, listening bool) {
 		env.say("At the end, copy the whole address of the last page, paste it here and press Enter (it is not shown).")
 	}
 	challenge := "none (the provider does not support PKCE)"
-	if g.pkce {
+	section, kind := "4.1.1", "code"
+	switch {
+	case g.pkce:
 		challenge = "S256"
+	case g.implicit:
+		challenge, section, kind = "none (the implicit grant has no code)", "4.2.1", "token"
 	}
-	env.explain("authorization request (RFC 6749 section 4.1.1)",
+	env.explain("authorization request (RFC 6749 section "+section+")",
+		"response_type: "+kind,
 		"authorization_endpoint: "+g.a.Pins.AuthorizationEndpoint,
 		"client_id: "+oauth.Clean(g.a.Client.ID),
 		"redirect_uri: "+g.redirect,
@@ -404,6 +434,10 @@ func (g *login) finish(env Env, got response, via string) (*Result, error) {
 	if got.denied != nil {
 		env.explain("authorization response (RFC 6749 section 4.1.2.1)", "error: "+got.denied.Code)
 		return nil, got.denied
+	}
+	if got.answer != nil {
+		env.explain("access token response (RFC 6749 section 4.2.2)", "access_token: [redacted]", "state: as sent")
+		return &Result{Answer: got.answer, Via: FlowImplicit}, nil
 	}
 	env.explain("authorization response (RFC 6749 section 4.1.2)", "code: [redacted]", "state: as sent")
 	verifier := g.verifier

@@ -63,6 +63,11 @@ type running struct {
 // begin starts Authcode and waits until it has shown its address.
 func begin(t *testing.T, a flow.Attempt, paste bool) *running {
 	t.Helper()
+	return beginWith(t, a, paste, flow.Authcode)
+}
+
+func beginWith(t *testing.T, a flow.Attempt, paste bool, run func(context.Context, flow.Env, flow.Attempt) (*flow.Result, error)) *running {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	r := &running{t: t, cancel: cancel, done: make(chan struct{})}
 	opened := make(chan string, 1)
@@ -90,7 +95,7 @@ func begin(t *testing.T, a flow.Attempt, paste bool) *running {
 	}
 	go func() {
 		defer close(r.done)
-		r.result, r.err = flow.Authcode(ctx, env, a)
+		r.result, r.err = run(ctx, env, a)
 	}()
 	t.Cleanup(func() { cancel(); <-r.done })
 	select {

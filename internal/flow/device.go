@@ -2,6 +2,7 @@ package flow
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -63,6 +64,14 @@ func Device(ctx context.Context, env Env, a Attempt) (*Result, error) {
 	env.say("To connect to %s, open this address:", a.name())
 	env.print(d.VerificationURI)
 	env.say("and enter the code %s (good for %s).", d.UserCode, d.ExpiresIn.Round(time.Second))
+	if env.QR != nil {
+		if lines := env.QR(cmp.Or(d.VerificationURIComplete, d.VerificationURI)); lines != nil {
+			env.say("Or point a telephone at this, and check that it shows the same code:")
+			for _, line := range lines {
+				env.print(line)
+			}
+		}
+	}
 	opened := make(chan error, 1)
 	if env.OpenBrowser != nil {
 		target := d.VerificationURI

@@ -140,6 +140,9 @@ type Env struct {
 	OpenBrowser func(ctx context.Context, url string) error
 	// Out prints one line for the person; the newline is its own.
 	Out func(format string, a ...any)
+	// QR draws an address for the camera of a telephone, a line for each string;
+	// nil where it cannot be drawn. The field may be nil.
+	QR func(text string) []string
 	// ReadPaste returns one line that the person pasted, up to 64 KiB, without
 	// its newline; nil when nothing can be pasted. It returns when ctx ends.
 	// ErrTooLong and an empty line are asked again; io.EOF ends pasting.
@@ -353,7 +356,7 @@ func Choose(flow string, p *providers.Provider, m Means) (string, error) {
 	switch flow {
 	case FlowAuto, "":
 		flow = FlowAuto
-	case FlowBrowser, FlowPaste, FlowDevice, FlowClientCredentials, FlowJWTBearer, FlowKey:
+	case FlowBrowser, FlowPaste, FlowDevice, FlowClientCredentials, FlowJWTBearer, FlowImplicit, FlowKey:
 		offered := flow
 		if flow == FlowPaste {
 			offered = FlowBrowser
@@ -365,10 +368,8 @@ func Choose(flow string, p *providers.Provider, m Means) (string, error) {
 			return fail(why)
 		}
 		return flow, nil
-	case FlowImplicit:
-		return fail("this version cannot do it; the provider offers " + strings.Join(p.Flows, ", "))
 	default:
-		return fail("there is no such flow; there are auto, browser, device, paste, client-credentials, jwt-bearer and key")
+		return fail("there is no such flow; there are auto, browser, device, paste, client-credentials, jwt-bearer, implicit and key")
 	}
 
 	if len(p.Flows) == 0 {
@@ -385,7 +386,9 @@ func Choose(flow string, p *providers.Provider, m Means) (string, error) {
 		why := impossible(f, p, m)
 		switch {
 		case why != "":
-		case (f == FlowBrowser || f == FlowDevice) && !m.Person && !m.Browser && !m.Terminal:
+		case f == FlowImplicit && i > 0:
+			why = "is outdated, so it is only used with --flow implicit"
+		case (f == FlowBrowser || f == FlowDevice || f == FlowImplicit) && !m.Person && !m.Browser && !m.Terminal:
 			why = "needs a person, and nobody is asked here (CI or --no-input)"
 		case (f == FlowClientCredentials || f == FlowJWTBearer) && i > 0:
 			why = "gives a grant that belongs to no person, so it is only used with --flow " + f
@@ -416,6 +419,7 @@ func impossible(flow string, p *providers.Provider, m Means) string {
 			return "needs the client's key (--key-file or --key-stdin)"
 		}
 		return ""
+	case FlowImplicit:
 	case FlowBrowser, FlowDevice, FlowPaste, FlowClientCredentials:
 		if needsSecret && !m.Secret && method == oauth.AuthPrivateKeyJWT {
 			return "needs the client's key (--key-file or --key-stdin)"
@@ -430,7 +434,7 @@ func impossible(flow string, p *providers.Provider, m Means) string {
 	if m.RedirectURI != "" {
 		redirect = m.RedirectURI
 	}
-	pasteOnly := strings.HasPrefix(redirect, "https:") && flow == FlowBrowser || flow == FlowPaste
+	pasteOnly := strings.HasPrefix(redirect, "https:") && (flow == FlowBrowser || flow == FlowImplicit) || flow == FlowPaste
 	if pasteOnly && !m.Terminal {
 		return "needs a terminal to paste the final address at"
 	}

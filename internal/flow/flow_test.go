@@ -23,6 +23,7 @@ func TestChoose(t *testing.T) {
 	mixed := &providers.Provider{ID: "p", TokenEndpointAuthMethod: "client_secret_basic", SecretOptional: true, Flows: []string{"browser", "client-credentials"}}
 	key := &providers.Provider{ID: "p", Flows: []string{"key"}}
 	robot := &providers.Provider{ID: "p", TokenEndpointAuthMethod: "client_secret_post", Flows: []string{"browser", "jwt-bearer"}}
+	legacy := &providers.Provider{ID: "p", TokenEndpointAuthMethod: "client_secret_basic", Flows: []string{"browser", "implicit"}}
 	signs := &providers.Provider{ID: "p", TokenEndpointAuthMethod: "private_key_jwt", Flows: []string{"client-credentials"}}
 	desk := flow.Means{Browser: true, Terminal: true, Person: true}
 	ssh := flow.Means{Terminal: true, Person: true}
@@ -70,7 +71,9 @@ func TestChoose(t *testing.T) {
 		{"jwt-bearer in ci, not by itself", "auto", robot, flow.Means{Key: true, Secret: true}, "", "belongs to no person"},
 		{"a key in the place of a secret", "client-credentials", signs, desk, "", "--key-file"},
 		{"a key in its place", "client-credentials", signs, secretCI, "client-credentials", ""},
-		{"implicit", "implicit", public, desk, "", "cannot do it"},
+		{"implicit without the opt-in", "implicit", public, desk, "", "does not offer it"},
+		{"implicit, asked for", "implicit", legacy, desk, "implicit", ""},
+		{"implicit is not taken by itself", "auto", legacy, secretCI, "", "only used with --flow implicit"},
 		{"unknown", "magic", public, desk, "", "no such flow"},
 		{"none at all", "auto", &providers.Provider{ID: "p"}, desk, "", "names no flow"},
 	}

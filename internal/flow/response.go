@@ -31,6 +31,7 @@ const (
 	problemNeither  problem = "it has neither a code nor an error"
 	problemCode     problem = "its code is not a valid one"
 	problemError    problem = "its error is not a valid one"
+	problemToken    problem = "it has no token, or one that is not valid"
 	problemExtra    problem = "one of its parameters is not valid"
 )
 
@@ -52,6 +53,7 @@ type expectation struct {
 // refusal.
 type response struct {
 	code   secret.Text
+	answer *oauth.Answer // of the implicit grant
 	denied *DeniedError
 	extra  map[string]string
 }

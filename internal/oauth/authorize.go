@@ -55,6 +55,8 @@ type AuthorizeRequest struct {
 	// defaults to login_hint.
 	LoginHint      string
 	LoginHintParam string
+	// Implicit asks for a token in place of a code (RFC 6749 section 4.2.1).
+	Implicit bool
 	// AllowInsecureLoopback permits http to a loopback address.
 	AllowInsecureLoopback bool
 }
@@ -112,6 +114,9 @@ func AuthorizeURL(r AuthorizeRequest) (string, error) {
 			return "", refusef("the parameter %q cannot carry the login hint", Clean(name))
 		}
 		opts = append(opts, oauth2.SetAuthURLParam(name, r.LoginHint))
+	}
+	if r.Implicit {
+		opts = append(opts, oauth2.SetAuthURLParam("response_type", "token"))
 	}
 	if r.PKCE {
 		opts = append(opts, oauth2.S256ChallengeOption(r.Verifier.Reveal()))

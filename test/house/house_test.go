@@ -265,6 +265,7 @@ func libraries(files []file) (faults []string) {
 		"github.com/pkg/browser":        {"cmd/apiauth"},
 		"github.com/gofrs/flock":        {"internal/store"},
 		"github.com/creack/pty":         {"internal/inject"},
+		"rsc.io/qr":                     {"internal/prompt"},
 		"golang.org/x/term":             {"internal/prompt", "cmd/apiauth"},
 		"go.yaml.in/yaml":               {"internal/strictyaml", "internal/project", "internal/providers"},
 		"golang.org/x/crypto":           {"internal/store"},
