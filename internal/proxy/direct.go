@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -24,8 +23,8 @@ const (
 // errBrokenHead says that an answer's head is none, or too long.
 var errBrokenHead = errors.New("the head of the answer is garbled or too long")
 
-// direct sends requests that have no body and may be sent twice (RFC 9110 section
-// 9.2.2) straight from the goroutine that asks. http.Transport hands each request
+// direct sends requests for GET, which have no body and may be sent twice (RFC
+// 9110 section 9.2.2), straight from the goroutine that asks. http.Transport hands each request
 // to two goroutines of its connection and back, which costs as much as all the
 // rest of a small one. It keeps the connections of one scheme and host.
 type direct struct {
@@ -48,9 +47,10 @@ type directConn struct {
 	since time.Time
 }
 
-// fits reports whether a request can go this way.
+// fits reports whether a request can go this way. HEAD does not: some servers send
+// a body to it.
 func fits(r *http.Request) bool {
-	return (r.Method == http.MethodGet || r.Method == http.MethodHead) && r.Body == nil &&
+	return r.Method == http.MethodGet && r.Body == nil &&
 		r.Header["Upgrade"] == nil && r.Header["Expect"] == nil && r.Header["Connection"] == nil
 }
 
@@ -184,9 +184,14 @@ func isConnError(err error) bool {
 	return network || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
 }
 
-// appendHead writes the head of a request without a body.
+// appendHead writes the head of a request without a body. Nothing in it can begin
+// another line.
 func appendHead(b []byte, r *http.Request) ([]byte, error) {
-	b = append(append(append(b, r.Method...), ' '), r.URL.RequestURI()...)
+	target := r.URL.RequestURI()
+	if strings.ContainsAny(target, " \r\n\x00") {
+		return nil, errors.New("the path holds what cannot stand in one")
+	}
+	b = append(append(append(b, r.Method...), ' '), target...)
 	b = append(append(append(b, " HTTP/1.1\r\nHost: "...), r.Host...), "\r\n"...)
 	for name, values := range r.Header {
 		for _, v := range values {
@@ -196,11 +201,7 @@ func appendHead(b []byte, r *http.Request) ([]byte, error) {
 			b = append(append(append(append(b, name...), ": "...), v...), "\r\n"...)
 		}
 	}
-	b = append(b, "\r\n"...)
-	if bytes.IndexByte(b[:bytes.IndexByte(b, '\n')], '\r') != bytes.IndexByte(b, '\n')-1 {
-		return nil, errors.New("the path holds what cannot stand in one")
-	}
-	return b, nil
+	return append(b, "\r\n"...), nil
 }
 
 // directBody is the body of an answer. At its end the connection is kept; one that
