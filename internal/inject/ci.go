@@ -87,7 +87,9 @@ func masks(format string) bool { return format == GitHub || format == Azure || f
 // They have to reach standard output before anything uses the tokens. Kept
 // fields, such as an instance's URL, are no secrets and are not masked.
 //
-// The runner turns %25, %0D and %0A of a command's data back (actions/runner,
+// A line end goes first: the runner obeys a command only at the beginning of a
+// line, and would show the token after what somebody else left there. It turns
+// %25, %0D and %0A of a command's data back (actions/runner,
 // src/Runner.Common/ActionCommand.cs, checked 2026-11-25).
 func WriteMasks(w io.Writer, format string, vars []Var) error {
 	if format != GitHub {
@@ -101,6 +103,9 @@ func WriteMasks(w io.Writer, format string, vars []Var) error {
 		value := v.Value.Reveal()
 		if strings.ContainsAny(value, "\r\n\x00") {
 			return &ValueError{v.Name, v.Connection, format, "contains a line end or a NUL byte"}
+		}
+		if b.Len() == 0 {
+			b.WriteByte('\n')
 		}
 		fmt.Fprintf(&b, "::add-mask::%s\n", strings.ReplaceAll(value, "%", "%25"))
 	}

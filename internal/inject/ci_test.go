@@ -198,7 +198,8 @@ func TestGitHubMasksFirst(t *testing.T) {
 			}
 			continue
 		}
-		data, found := strings.CutPrefix(b.String(), "::add-mask::")
+		// After a line that somebody left open, the command is one all the same.
+		data, found := strings.CutPrefix("left open"+b.String(), "left open\n::add-mask::")
 		masked, rest, _ := strings.Cut(data, "\n")
 		for _, pair := range [][2]string{{"%0D", "\r"}, {"%0A", "\n"}, {"%25", "%"}} {
 			masked = strings.ReplaceAll(masked, pair[0], pair[1])
