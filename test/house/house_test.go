@@ -266,7 +266,7 @@ func libraries(files []file) (faults []string) {
 		"github.com/gofrs/flock":        {"internal/store"},
 		"github.com/creack/pty":         {"internal/inject"},
 		"rsc.io/qr":                     {"internal/prompt"},
-		"golang.org/x/term":             {"internal/prompt", "cmd/apiauth"},
+		"golang.org/x/term":             {"internal/inject", "internal/prompt", "cmd/apiauth"},
 		"go.yaml.in/yaml":               {"internal/strictyaml", "internal/project", "internal/providers"},
 		"golang.org/x/crypto":           {"internal/store"},
 		"github.com/theory/jsonpath":    {"internal/apicall"},
