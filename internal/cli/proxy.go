@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -160,21 +161,22 @@ func (ws *workspace) proxied(named []string) ([]string, error) {
 		if ws.manifest == nil {
 			return nil, usagef("name the connections: outside of a project nothing is handed out by itself")
 		}
-		for _, c := range ws.manifest.Connections {
-			named = append(named, c.Name)
-		}
-		if len(named) == 0 {
+		if len(ws.manifest.Connections) == 0 {
 			return nil, failf(exitUsage, "add one with 'apiauth connect NAME', or name one", "%s names no connections", ws.manifest.File)
 		}
+		var names []string
+		for _, c := range ws.manifest.Connections {
+			names = append(names, c.Name)
+		}
+		return names, nil
 	}
 	var names []string
-	seen := map[string]bool{}
 	for _, n := range named {
 		if !project.ValidName(n) {
 			return nil, usagef("%q is no connection name", oauth.Clean(n))
 		}
-		if !seen[n] {
-			seen[n], names = true, append(names, n)
+		if !slices.Contains(names, n) {
+			names = append(names, n)
 		}
 	}
 	return names, nil
@@ -249,11 +251,7 @@ func forConnections(flag string, values, names []string) (map[string][]string, e
 			}
 			continue
 		}
-		found := false
-		for _, n := range names {
-			found = found || n == name
-		}
-		if !found {
+		if !slices.Contains(names, name) {
 			return nil, usagef("--%s %q: this run does not serve %s", flag, oauth.Clean(v), name)
 		}
 		out[name] = append(out[name], rest)

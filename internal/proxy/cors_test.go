@@ -11,7 +11,7 @@ const page = "http://localhost:5173"
 // TestReverseCORS: exact origins, headers from a list, never credentials, and the
 // API's own CORS headers do not come through.
 func TestReverseCORS(t *testing.T) {
-	r := newRig(t, func(w http.ResponseWriter, _ *http.Request) {
+	r := newReverseRig(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Access-Control-Allow-Origin", "*")
 		w.Header().Set("Access-Control-Allow-Credentials", "true")
 		w.Header().Set("Vary", "Accept")

@@ -18,11 +18,8 @@ import (
 	"github.com/apiauth/apiauth/internal/secret"
 )
 
-const (
-	bufferSize = 64 << 10
-	// replayable is the largest body that is kept for a second try, in bytes.
-	replayable = 64 << 10
-)
+// replayable is the largest body that is kept for a second try, in bytes.
+const replayable = 64 << 10
 
 // exchange is one request on its way.
 type exchange struct {
@@ -318,8 +315,8 @@ func (x *exchange) answer(out *http.Request, resp *http.Response) {
 // copy streams a body of a known length, or of -1. What has come leaves before
 // more is waited for. A body that breaks off breaks off here too.
 func (x *exchange) copy(body io.Reader, length int64) {
-	buf := x.p.buffers.Get().(*[]byte) //nolint:errcheck,forcetypeassert // the pool holds nothing else
-	defer x.p.buffers.Put(buf)
+	buf := x.p.buffers.get()
+	defer x.p.buffers.put(buf)
 	control := http.NewResponseController(x.w)
 	if length < 0 {
 		_ = control.Flush()

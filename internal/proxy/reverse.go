@@ -8,13 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
-	"net/netip"
 	"net/textproto"
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -98,8 +97,8 @@ type ReverseOptions struct {
 	Roots func() (*x509.CertPool, error)
 	// Proxy is the way out; nil for HTTPS_PROXY and its kind.
 	Proxy func(*http.Request) (*url.URL, error)
-	// Lookup finds the addresses of a host; nil for the system's resolver.
-	Lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
+	// Resolve finds the addresses of a host; nil for the system's resolver.
+	Resolve ResolveFunc
 	// Log receives each request when it is over, from many goroutines.
 	Log func(Entry)
 	// Note receives what is worth noticing besides, a bounded number of lines.
@@ -127,7 +126,7 @@ type Reverse struct {
 	routes    map[string]*route
 	listener  *loopback.Listener
 	transport *http.Transport
-	buffers   sync.Pool
+	buffers   buffers
 }
 
 // route is a Route, prepared.
@@ -149,11 +148,13 @@ func StartReverse(ctx context.Context, o ReverseOptions) (*Reverse, error) {
 	if o.Rand == nil {
 		o.Rand = rand.Reader
 	}
+	if o.Resolve == nil {
+		o.Resolve = net.DefaultResolver.LookupNetIP
+	}
 	if o.Timeout <= 0 {
 		o.Timeout = defaultTimeout
 	}
 	p := &Reverse{o: o, routes: map[string]*route{}}
-	p.buffers.New = func() any { b := make([]byte, bufferSize); return &b }
 	for _, r := range o.Routes {
 		rt, err := prepare(r)
 		if err != nil {

@@ -61,8 +61,8 @@ func (s *wallet) refreshed() int {
 	return s.refreshes
 }
 
-// rig is a reverse proxy before a real API on loopback.
-type rig struct {
+// reverseRig is a reverse proxy before a real API on loopback.
+type reverseRig struct {
 	*Reverse
 	t      *testing.T
 	api    *httptest.Server
@@ -74,14 +74,10 @@ type rig struct {
 	entries []Entry
 }
 
-func bearer() providers.APIAuthPin {
-	return providers.APIAuthPin{In: "header", Name: "Authorization", Prefix: "Bearer "}
-}
-
-// newRig serves api as the connection "one". change may change the options.
-func newRig(t *testing.T, api http.HandlerFunc, change func(*ReverseOptions)) *rig {
+// newReverseRig serves api as the connection "one". change may change the options.
+func newReverseRig(t *testing.T, api http.HandlerFunc, change func(*ReverseOptions)) *reverseRig {
 	t.Helper()
-	r := &rig{t: t, tokens: &wallet{}, clock: time.Now()}
+	r := &reverseRig{t: t, tokens: &wallet{}, clock: time.Now()}
 	r.api = httptest.NewServer(api)
 	t.Cleanup(r.api.Close)
 	o := ReverseOptions{
@@ -121,21 +117,21 @@ func newRig(t *testing.T, api http.HandlerFunc, change func(*ReverseOptions)) *r
 	return r
 }
 
-func (r *rig) later(d time.Duration) {
+func (r *reverseRig) later(d time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.clock = r.clock.Add(d)
 }
 
 // logged returns the entries so far.
-func (r *rig) logged() []Entry {
+func (r *reverseRig) logged() []Entry {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return append([]Entry(nil), r.entries...)
 }
 
 // request makes one with the key; header lines are added.
-func (r *rig) request(method, path string, body io.Reader, header ...string) *http.Request {
+func (r *reverseRig) request(method, path string, body io.Reader, header ...string) *http.Request {
 	r.t.Helper()
 	req, err := http.NewRequestWithContext(r.t.Context(), method, r.URL()+path, body)
 	if err != nil {
@@ -149,7 +145,7 @@ func (r *rig) request(method, path string, body io.Reader, header ...string) *ht
 	return req
 }
 
-func (r *rig) do(req *http.Request) (*http.Response, string) {
+func (r *reverseRig) do(req *http.Request) (*http.Response, string) {
 	r.t.Helper()
 	resp, err := r.client.Do(req)
 	if err != nil {
@@ -163,7 +159,7 @@ func (r *rig) do(req *http.Request) (*http.Response, string) {
 	return resp, string(body)
 }
 
-func (r *rig) get(path string, header ...string) (*http.Response, string) {
+func (r *reverseRig) get(path string, header ...string) (*http.Response, string) {
 	r.t.Helper()
 	return r.do(r.request(http.MethodGet, path, nil, header...))
 }
@@ -194,7 +190,7 @@ func seen(w http.ResponseWriter, r *http.Request) {
 // and the API never sees the key.
 func TestReverseKey(t *testing.T) {
 	var calls sync.Map
-	r := newRig(t, func(w http.ResponseWriter, req *http.Request) {
+	r := newReverseRig(t, func(w http.ResponseWriter, req *http.Request) {
 		var b bytes.Buffer
 		_ = req.Write(&b)
 		calls.Store(b.String(), true)
@@ -243,7 +239,7 @@ func TestReverseKey(t *testing.T) {
 }
 
 func TestReverseForeignHostAndOrigin(t *testing.T) {
-	r := newRig(t, seen, nil)
+	r := newReverseRig(t, seen, nil)
 	req := r.request(http.MethodGet, "/one/me", nil)
 	req.Host = "evil.example"
 	if resp, _ := r.do(req); resp.StatusCode != http.StatusMisdirectedRequest {
@@ -255,7 +251,7 @@ func TestReverseForeignHostAndOrigin(t *testing.T) {
 }
 
 func TestReverseForwards(t *testing.T) {
-	r := newRig(t, seen, func(o *ReverseOptions) {
+	r := newReverseRig(t, seen, func(o *ReverseOptions) {
 		o.Routes[0].Headers = map[string]string{"x-api-version": "2026-01-01", "Accept": "application/vnd.one+json"}
 	})
 	host := r.api.Listener.Addr().String()
@@ -300,7 +296,7 @@ func TestReversePlaces(t *testing.T) {
 		{"basic", providers.APIAuthPin{In: "basic"}, "/one/me", "Authorization: Basic " + "BASIC", "\nAuthorization: Basic Y2FuYXJ5LXRva2VuLTAwMDE6\n"},
 		{"query", providers.APIAuthPin{In: "query", Name: "key"}, "/one/me?a=1&key=KEY&b=2&k%65y=x", "", "GET /v1/me?a=1&b=2&key=canary-token-0001\n"},
 	} {
-		r := newRig(t, func(w http.ResponseWriter, r *http.Request) {
+		r := newReverseRig(t, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("X-Seen", "yes")
 			fmt.Fprintf(w, "%s\n", strings.ToUpper(r.URL.RawQuery))
 			if v := r.Header.Get("Authorization"); strings.HasPrefix(v, "Basic") {
@@ -335,7 +331,7 @@ func TestReversePlaces(t *testing.T) {
 }
 
 func TestReverseAnswers(t *testing.T) {
-	r := newRig(t, func(w http.ResponseWriter, r *http.Request) {
+	r := newReverseRig(t, func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		for name, value := range map[string]string{
 			"Set-Cookie": "s=1", "Authorization": "Bearer x", "Access-Control-Allow-Origin": "*", "Access-Control-Allow-Credentials": "true",
@@ -366,7 +362,7 @@ func TestReverseAnswers(t *testing.T) {
 		method string
 		status int
 	}{{http.MethodHead, 200}, {http.MethodGet, 204}, {http.MethodGet, 304}} {
-		r := newRig(t, func(w http.ResponseWriter, _ *http.Request) {
+		r := newReverseRig(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Etag", `"2"`)
 			w.WriteHeader(c.status)
 		}, nil)
@@ -378,7 +374,7 @@ func TestReverseAnswers(t *testing.T) {
 
 // TestReverseEchoesAreScrubbed is R-85 for the reverse proxy.
 func TestReverseEchoesAreScrubbed(t *testing.T) {
-	r := newRig(t, func(w http.ResponseWriter, r *http.Request) {
+	r := newReverseRig(t, func(w http.ResponseWriter, r *http.Request) {
 		token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
 		w.Header().Set("X-Echo", "it was "+token)
 		switch r.URL.Path {
@@ -424,7 +420,7 @@ func TestReverseRedirects(t *testing.T) {
 	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a redirect was followed") }))
 	defer other.Close()
 	var location string
-	r := newRig(t, func(w http.ResponseWriter, r *http.Request) {
+	r := newReverseRig(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Location", strings.ReplaceAll(location, "API", "http://"+r.Host))
 		w.WriteHeader(http.StatusFound)
 	}, func(o *ReverseOptions) {
@@ -468,7 +464,7 @@ func guarded(least int) http.HandlerFunc {
 // TestReverseRefusedToken: one refresh and one more try where the request can be
 // sent again, and no more than one refresh a minute.
 func TestReverseRefusedToken(t *testing.T) {
-	r := newRig(t, guarded(2), nil)
+	r := newReverseRig(t, guarded(2), nil)
 	if resp, body := r.do(r.request(http.MethodPost, "/one/x", strings.NewReader("again"))); resp.StatusCode != 200 || body != "again" {
 		t.Errorf("a refused token: status %d, body %q", resp.StatusCode, body)
 	}
@@ -476,7 +472,7 @@ func TestReverseRefusedToken(t *testing.T) {
 		t.Errorf("%d refreshes, want 1", n)
 	}
 
-	r = newRig(t, guarded(2), nil)
+	r = newReverseRig(t, guarded(2), nil)
 	var wg sync.WaitGroup
 	for range 16 {
 		wg.Go(func() {
@@ -490,7 +486,7 @@ func TestReverseRefusedToken(t *testing.T) {
 		t.Errorf("%d refreshes for 16 requests at once, want 1", n)
 	}
 
-	r = newRig(t, guarded(100), nil)
+	r = newReverseRig(t, guarded(100), nil)
 	for range 5 {
 		if resp, body := r.get("/one/x"); resp.StatusCode != 401 || body != "refused" {
 			t.Errorf("an API that refuses everything: status %d, body %q", resp.StatusCode, body)
@@ -505,7 +501,7 @@ func TestReverseRefusedToken(t *testing.T) {
 		t.Errorf("%d refreshes after a minute, want 2", n)
 	}
 
-	r = newRig(t, guarded(2), nil)
+	r = newReverseRig(t, guarded(2), nil)
 	r.tokens.norefresh = errors.New("a static key")
 	if resp, body := r.get("/one/x"); resp.StatusCode != 401 || body != "refused" {
 		t.Errorf("a key that cannot be renewed: status %d, body %q", resp.StatusCode, body)
@@ -518,7 +514,7 @@ func TestReverseRefusedToken(t *testing.T) {
 		"of a length not told":    io.MultiReader(strings.NewReader("chunked")),
 		"that waits for continue": strings.NewReader("small"),
 	} {
-		r = newRig(t, guarded(2), nil)
+		r = newReverseRig(t, guarded(2), nil)
 		req := r.request(http.MethodPost, "/one/x", body)
 		if name == "that waits for continue" {
 			req.Header.Set("Expect", "100-continue")
@@ -530,7 +526,7 @@ func TestReverseRefusedToken(t *testing.T) {
 }
 
 func TestReverseLimits(t *testing.T) {
-	r := newRig(t, seen, func(o *ReverseOptions) {
+	r := newReverseRig(t, seen, func(o *ReverseOptions) {
 		o.Routes[0].Quota = Rate{10, 24 * time.Hour}
 		second := o.Routes[0]
 		second.Connection, second.Quota, second.Limit = "two", Rate{}, Rate{2, time.Second}
@@ -584,7 +580,7 @@ func TestReverseRules(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := newRig(t, seen, func(o *ReverseOptions) { o.Routes[0].Allow = rules })
+	r := newReverseRig(t, seen, func(o *ReverseOptions) { o.Routes[0].Allow = rules })
 	for _, c := range []struct {
 		method, path string
 		want         int
@@ -612,7 +608,7 @@ func TestReversePinnedHosts(t *testing.T) {
 		t.Errorf("a host that is not pinned was called, a token with it: %v", strings.Contains(r.Header.Get("Authorization"), "canary"))
 	}))
 	defer stranger.Close()
-	r := newRig(t, seen, func(o *ReverseOptions) {
+	r := newReverseRig(t, seen, func(o *ReverseOptions) {
 		o.Routes[0].Hosts = append(o.Routes[0].Hosts, second.Listener.Addr().String())
 	})
 	if resp, got := r.get("/one/~" + second.Listener.Addr().String() + "/v2/x?y"); resp.StatusCode != 200 || !strings.HasPrefix(got, "GET /v2/x?y\nHost: "+second.Listener.Addr().String()) {
@@ -671,10 +667,10 @@ func TestReverseAddresses(t *testing.T) {
 		}
 	}
 	lookups := 0
-	r := newRig(t, seen, func(o *ReverseOptions) {
+	r := newReverseRig(t, seen, func(o *ReverseOptions) {
 		port := portOf(t, strings.TrimPrefix(o.Routes[0].Base, "http://")[:strings.IndexByte(o.Routes[0].Base[7:], '/')])
 		o.Routes[0].Base, o.Routes[0].Hosts = "https://api.example.com:"+port, []string{"api.example.com:" + port}
-		o.Lookup = func(context.Context, string, string) ([]netip.Addr, error) {
+		o.Resolve = func(context.Context, string, string) ([]netip.Addr, error) {
 			lookups++
 			return []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("169.254.169.254")}, nil
 		}
@@ -688,8 +684,8 @@ func TestReverseAddresses(t *testing.T) {
 func TestReverseTLS(t *testing.T) {
 	api := httptest.NewTLSServer(http.HandlerFunc(seen))
 	defer api.Close()
-	with := func(trusted bool) *rig {
-		return newRig(t, seen, func(o *ReverseOptions) {
+	with := func(trusted bool) *reverseRig {
+		return newReverseRig(t, seen, func(o *ReverseOptions) {
 			o.Routes[0].Base, o.Routes[0].Hosts, o.Routes[0].InsecureLoopback = api.URL, []string{api.Listener.Addr().String()}, false
 			if trusted {
 				o.Roots = func() (*x509.CertPool, error) {
@@ -709,7 +705,7 @@ func TestReverseTLS(t *testing.T) {
 }
 
 func TestReverseWithoutToken(t *testing.T) {
-	r := newRig(t, func(http.ResponseWriter, *http.Request) { t.Error("the API was called without a token") }, nil)
+	r := newReverseRig(t, func(http.ResponseWriter, *http.Request) { t.Error("the API was called without a token") }, nil)
 	r.tokens.err = &TokenError{Word: "needs_connect", Err: errors.New("run 'apiauth connect one'")}
 	resp, body := r.get("/one/x")
 	if resp.StatusCode != http.StatusServiceUnavailable || word(t, body) != "needs_connect" || !strings.Contains(body, "apiauth connect one") {
@@ -726,7 +722,7 @@ func TestReverseWithoutToken(t *testing.T) {
 
 func TestReverseFailures(t *testing.T) {
 	hang := make(chan struct{})
-	r := newRig(t, func(w http.ResponseWriter, r *http.Request) {
+	r := newReverseRig(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/v1/hang":
 			<-hang
@@ -775,7 +771,7 @@ func TestReverseFailures(t *testing.T) {
 // directions.
 func TestReverseStreams(t *testing.T) {
 	next := make(chan struct{})
-	r := newRig(t, func(w http.ResponseWriter, r *http.Request) {
+	r := newReverseRig(t, func(w http.ResponseWriter, r *http.Request) {
 		control := http.NewResponseController(w)
 		switch r.URL.Path {
 		case "/v1/events":
@@ -859,7 +855,7 @@ func TestReverseStreams(t *testing.T) {
 // TestReverseExpectContinue: a client that asks first is answered by the API, and
 // sends no body that nobody takes.
 func TestReverseExpectContinue(t *testing.T) {
-	r := newRig(t, func(w http.ResponseWriter, r *http.Request) {
+	r := newReverseRig(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/v1/no" {
 			w.WriteHeader(http.StatusRequestEntityTooLarge)
 			return
@@ -893,7 +889,7 @@ func TestReverseExpectContinue(t *testing.T) {
 }
 
 func TestReverseUpgrade(t *testing.T) {
-	r := newRig(t, func(w http.ResponseWriter, r *http.Request) {
+	r := newReverseRig(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Upgrade") != "websocket" || r.Header.Get("Authorization") == "" {
 			w.WriteHeader(http.StatusBadRequest)
 			return
@@ -944,7 +940,7 @@ func TestReverseUpgrade(t *testing.T) {
 // TestReverseKeyInPath: with the switch on, the key may come in the path, and is
 // not in the log.
 func TestReverseKeyInPath(t *testing.T) {
-	r := newRig(t, func(w http.ResponseWriter, r *http.Request) {
+	r := newReverseRig(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Location", "/v1/b")
 		seen(w, r)
 	}, func(o *ReverseOptions) { o.KeyInPath = true })
@@ -969,7 +965,7 @@ func TestReverseKeyInPath(t *testing.T) {
 // begins.
 func TestReverseShutdown(t *testing.T) {
 	next := make(chan struct{})
-	r := newRig(t, func(w http.ResponseWriter, _ *http.Request) {
+	r := newReverseRig(t, func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "first ")
 		_ = http.NewResponseController(w).Flush()
 		<-next
@@ -1001,7 +997,7 @@ func TestReverseShutdown(t *testing.T) {
 
 // TestReverseLog: a line holds no query, and what was called.
 func TestReverseLog(t *testing.T) {
-	r := newRig(t, seen, nil)
+	r := newReverseRig(t, seen, nil)
 	_, body := r.get("/one/a/b?secret=canary-query")
 	for _, e := range r.logged() {
 		if e.Connection != "one" || e.Method != "GET" || e.Path != "/a/b" || e.Status != 200 || e.Bytes != int64(len(body)) || strings.Contains(fmt.Sprintf("%+v", e), "canary") {

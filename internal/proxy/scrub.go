@@ -19,7 +19,8 @@ import (
 // as a whole, so that its length is known again after the scrubbing.
 const smallBody = 32 << 10
 
-// echo is a token and what is shown in its place.
+// echo is a token and what is shown in its place. Without a stand-in that is a
+// filler as long as what was found.
 type echo struct{ token, instead secret.Text }
 
 // scrubber replaces tokens that an API sends back, in all the forms that formsOf
@@ -27,16 +28,18 @@ type echo struct{ token, instead secret.Text }
 type scrubber struct {
 	m       *matcher
 	instead [][]byte // by owner
+	inPlace bool     // no token has a stand-in, so that no length changes
 }
 
 // newScrubber returns nil when there is nothing to scrub: no token, or none that
 // has eight bytes.
 func newScrubber(echoes ...echo) *scrubber {
-	s := &scrubber{}
+	s := &scrubber{inPlace: true}
 	var tokens []string
 	for _, e := range echoes {
 		tokens = append(tokens, e.token.Reveal())
 		s.instead = append(s.instead, []byte(e.instead.Reveal()))
+		s.inPlace = s.inPlace && e.instead.IsZero()
 	}
 	if s.m = newMatcher(tokens); s.m == nil {
 		return nil
@@ -47,7 +50,7 @@ func newScrubber(echoes ...echo) *scrubber {
 // hit returns the stand-in of a match. Inside of base64 that is a filler of the
 // same length.
 func (s *scrubber) hit(p *pattern) []byte {
-	if p.opaque {
+	if p.opaque || len(s.instead[p.owner]) == 0 {
 		return filler(p)
 	}
 	return s.instead[p.owner]
@@ -127,15 +130,16 @@ func (s *scrubber) response(resp *http.Response) error {
 		return &CodingError{coding}
 	}
 	body := &scrubbedBody{s: s, resp: resp, raw: resp.Body}
-	if resp.ContentLength > smallBody {
-		body.text = s.frames(text)
-	} else {
-		body.text = s.reader(text)
-	}
 	resp.Body = body
-	if resp.ContentLength < 0 || resp.ContentLength > smallBody {
+	switch {
+	case resp.ContentLength < 0:
+		body.text = s.reader(text)
+		return nil
+	case resp.ContentLength > smallBody || s.inPlace:
+		body.text = s.frames(text)
 		return nil
 	}
+	body.text = s.reader(text)
 	whole, err := io.ReadAll(body)
 	_ = body.Close()
 	if err != nil {

@@ -39,7 +39,7 @@ func heap() int64 {
 func TestLargeBodiesAreNotKept(t *testing.T) {
 	const size = 16 << 20
 	for _, h2 := range []bool{false, true} {
-		r := newRig(t)
+		r := newEgressRig(t)
 		r.serveBare(apiHost, h2, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 			n, err := io.Copy(io.Discard, req.Body)
 			if err != nil || req.Header.Get("Authorization") != "Bearer "+testToken {
@@ -78,7 +78,7 @@ func TestLargeBodiesAreNotKept(t *testing.T) {
 // Events arrive when they happen, and the end of the child ends the request.
 func TestEventsFlow(t *testing.T) {
 	for _, h2 := range []bool{false, true} {
-		r := newRig(t)
+		r := newEgressRig(t)
 		next, gone := make(chan string), make(chan struct{})
 		r.serve(apiHost, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 			w.Header().Set("Content-Type", "text/event-stream")
@@ -125,7 +125,7 @@ func TestEventsFlow(t *testing.T) {
 // have left, and the child learns why.
 func TestPlaceholderInAStream(t *testing.T) {
 	for _, h2 := range []bool{false, true} {
-		r := newRig(t)
+		r := newEgressRig(t)
 		ended := make(chan error, 1)
 		r.serve(apiHost, http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {
 			_, err := io.Copy(io.Discard, req.Body)
@@ -148,7 +148,7 @@ func TestPlaceholderInAStream(t *testing.T) {
 
 func TestPlaceholderInATrailer(t *testing.T) {
 	for _, h2 := range []bool{false, true} {
-		r := newRig(t)
+		r := newEgressRig(t)
 		ended := make(chan error, 1)
 		r.serve(apiHost, http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {
 			_, err := io.Copy(io.Discard, req.Body)
@@ -178,7 +178,7 @@ func TestPlaceholderInATrailer(t *testing.T) {
 
 // A client that asks first is answered by the API, not by us.
 func TestExpectContinue(t *testing.T) {
-	r := newRig(t)
+	r := newEgressRig(t)
 	r.serveBare(apiHost, false, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if req.URL.Path == "/no" {
 			w.WriteHeader(http.StatusRequestEntityTooLarge)
@@ -212,7 +212,7 @@ func TestExpectContinue(t *testing.T) {
 }
 
 // secure opens a tunnel to a pinned host, and TLS in it.
-func (r *rig) secure(host string) *tls.Conn {
+func (r *egressRig) secure(host string) *tls.Conn {
 	r.t.Helper()
 	conn, err := net.Dial("tcp", r.egress.Addr())
 	if err != nil {
@@ -230,7 +230,7 @@ func (r *rig) secure(host string) *tls.Conn {
 
 // Answers without a body, parts and conditions are passed on as they are.
 func TestAnswersOfAllKinds(t *testing.T) {
-	r := newRig(t)
+	r := newEgressRig(t)
 	text := strings.Repeat("0123456789", 10000)
 	r.serve(apiHost, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		switch req.URL.Path {
@@ -297,7 +297,7 @@ func TestAnswersOfAllKinds(t *testing.T) {
 // Many requests share a connection to the proxy, and connections to the API are
 // used again.
 func TestConnectionsAreUsedAgain(t *testing.T) {
-	r := newRig(t)
+	r := newEgressRig(t)
 	r.serve(apiHost, echoing(), func(s *httptest.Server) { s.EnableHTTP2 = false })
 	r.start()
 	c := r.client(false)
@@ -314,7 +314,7 @@ func TestConnectionsAreUsedAgain(t *testing.T) {
 // A WebSocket gets its token in the handshake, an echo in its frames is blotted
 // out, and the frames stay whole.
 func TestWebSocket(t *testing.T) {
-	r := newRig(t)
+	r := newEgressRig(t)
 	r.serve(apiHost, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if req.Header.Get("Upgrade") != "websocket" || req.Header.Get("Sec-Websocket-Extensions") != "" {
 			t.Errorf("the API was asked for %v", req.Header["Upgrade"])

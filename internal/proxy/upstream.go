@@ -65,51 +65,20 @@ func (e *AddressError) Error() string {
 	return e.Host + " leads to " + e.Why + ", which gets no token"
 }
 
-// dial connects to a pinned host: its name is looked up once, and the addresses
-// that may have the token are the ones that are dialled. Whatever else comes
-// here is the way out that the user has set, and is dialled as it is.
+// dial connects to a pinned host: its name is looked up once, and what is dialled
+// is an address that may have the token. Whatever else comes here is the way out
+// that the user has set, and is dialled as it is.
 func (p *Reverse) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	d := net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := netip.ParseAddr(host); err == nil || !p.pinned(host, port) {
-		return d.DialContext(ctx, network, addr) // the pin itself is an address, compared exactly
+	if !p.pinned(host, port) {
+		return d.DialContext(ctx, network, addr)
 	}
-	if strings.EqualFold(host, "localhost") {
-		// The name never leaves this machine, whatever the resolver says.
-		conn, err := d.DialContext(ctx, network, net.JoinHostPort("127.0.0.1", port))
-		if err != nil {
-			if conn6, err6 := d.DialContext(ctx, network, net.JoinHostPort("::1", port)); err6 == nil {
-				return conn6, nil
-			}
-		}
-		return conn, err
-	}
-	lookup := p.o.Lookup
-	if lookup == nil {
-		lookup = net.DefaultResolver.LookupNetIP
-	}
-	lookupCtx, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
-	addresses, err := lookup(lookupCtx, "ip", host)
-	if err != nil {
-		return nil, err
-	}
-	err = &AddressError{host, "no address"}
-	for _, a := range addresses {
-		if why := addressFault(a, p.o.Private); why != "" {
-			err = &AddressError{host, why}
-			continue
-		}
-		conn, dialErr := d.DialContext(ctx, network, net.JoinHostPort(a.Unmap().String(), port))
-		if dialErr == nil {
-			return conn, nil
-		}
-		err = dialErr
-	}
-	return nil, err
+	guarded := guardedDialer{resolve: p.o.Resolve, dial: d.DialContext, private: p.o.Private}
+	return guarded.DialContext(ctx, network, net.JoinHostPort(strings.ToLower(host), port))
 }
 
 // pinned reports whether a host is one of the routes', rather than the user's
