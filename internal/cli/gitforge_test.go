@@ -45,7 +45,9 @@ func cmdGitForge(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	root := ts.MkAbs("forge")
 	ts.Check(os.MkdirAll(root, 0o700))
-	ts.Check(ts.Exec("git", "init", "-q", "--bare", filepath.Join(root, "private.git")))
+	for _, name := range []string{"private.git", "company/team.git"} {
+		ts.Check(ts.Exec("git", "init", "-q", "--bare", filepath.Join(root, filepath.FromSlash(name))))
+	}
 	git := strings.TrimSpace(gitExecPath(ts))
 	backend := &cgi.Handler{
 		Path: filepath.Join(git, "git-http-backend"),
