@@ -275,6 +275,9 @@ func connectOne(ctx context.Context, ws *workspace, opts connectOptions, name st
 	if err != nil {
 		return nil, err
 	}
+	if opts.Explain {
+		src.Issuer = explainedIssuer{src.Issuer, a.tell}
+	}
 	rec, err := src.Enroll(ctx, *login)
 	if err != nil {
 		return nil, a.enrollError(err)
@@ -632,12 +635,7 @@ func (a *attempt) runFlow(ctx context.Context) (*flow.Result, error) {
 		env.QR = ws.app.terminal().QR
 	}
 	if a.opts.Explain {
-		env.Explain = func(step string, lines ...string) {
-			fmt.Fprintf(ws.app.Stderr, "* %s\n", step)
-			for _, l := range lines {
-				fmt.Fprintf(ws.app.Stderr, "    %s\n", l)
-			}
-		}
+		env.Explain = a.tell
 	}
 	switch a.flow {
 	case flow.FlowDevice:
@@ -660,6 +658,14 @@ func (a *attempt) runFlow(ctx context.Context) (*flow.Result, error) {
 		return flow.Import(value)
 	default:
 		return flow.Authcode(ctx, env, fa)
+	}
+}
+
+// tell tells a step of --explain.
+func (a *attempt) tell(step string, lines ...string) {
+	fmt.Fprintf(a.ws.app.Stderr, "* %s\n", step)
+	for _, l := range lines {
+		fmt.Fprintf(a.ws.app.Stderr, "    %s\n", l)
 	}
 }
 
