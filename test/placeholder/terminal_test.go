@@ -39,7 +39,7 @@ except OSError as error:
 		{"sleep 1001", "Stopped"},
 		{"kill %1; echo of jobs", "of jobs\n"},
 		{"python3 type.py; echo typed", "\ntyped"},
-		{"exit 7", "outer>"},
+		{"exit 7", "exit\nouter>"},
 		{"echo code $?", "code 7"},
 	} {
 		term.Type(l.text)
