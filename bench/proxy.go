@@ -411,14 +411,19 @@ func resident(pid int) float64 {
 }
 
 // freePorts returns ports that were free a moment ago.
-func freePorts(n int) ([]string, error) {
-	var ports []string
+func freePorts(n int) (ports []string, err error) {
+	var open []net.Listener
+	defer func() {
+		for _, l := range open {
+			_ = l.Close()
+		}
+	}()
 	for range n {
 		l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // on this machine
 		if err != nil {
 			return nil, err
 		}
-		defer l.Close()
+		open = append(open, l)
 		ports = append(ports, strings.TrimPrefix(l.Addr().String(), "127.0.0.1:"))
 	}
 	return ports, nil
