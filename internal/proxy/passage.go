@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"unicode"
@@ -49,7 +50,7 @@ type passage struct {
 // before anything is sent, a larger one while it is sent.
 func (x *passage) prepare(r *http.Request) error {
 	switch {
-	case r.Body == nil || r.Body == http.NoBody:
+	case r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 && len(r.Trailer) == 0: // over HTTP/2 there is always some Body
 		x.again = true
 	case r.ContentLength > 0 && r.ContentLength <= replayable && len(r.Header["Expect"]) == 0 && len(r.Trailer) == 0:
 		x.whole = make([]byte, r.ContentLength)
@@ -94,9 +95,9 @@ func (x *passage) do(ctx context.Context) (*http.Response, error) {
 func (x *passage) send(ctx context.Context, token secret.Text) (*http.Response, error) {
 	out := x.out.WithContext(ctx)
 	if x.target != nil {
-		// A copy: what was sent before may still be on its way.
-		out = x.out.Clone(ctx)
-		out.Trailer = x.out.Trailer
+		// Copies: what was sent before may still be on its way.
+		address := *x.out.URL
+		out.URL, out.Header = &address, maps.Clone(x.out.Header)
 		x.s.remember(token, x.target.Placeholder)
 		x.place.fill(out, token.Reveal())
 	}

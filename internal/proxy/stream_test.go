@@ -39,7 +39,7 @@ func heap() int64 {
 func TestLargeBodiesAreNotKept(t *testing.T) {
 	const size = 16 << 20
 	for _, h2 := range []bool{false, true} {
-		r := newRig(t)
+		r := newEgressRig(t)
 		r.serveBare(apiHost, h2, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 			n, err := io.Copy(io.Discard, req.Body)
 			if err != nil || req.Header.Get("Authorization") != "Bearer "+testToken {
@@ -78,7 +78,7 @@ func TestLargeBodiesAreNotKept(t *testing.T) {
 // Events arrive when they happen, and the end of the child ends the request.
 func TestEventsFlow(t *testing.T) {
 	for _, h2 := range []bool{false, true} {
-		r := newRig(t)
+		r := newEgressRig(t)
 		next, gone := make(chan string), make(chan struct{})
 		r.serve(apiHost, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 			w.Header().Set("Content-Type", "text/event-stream")
@@ -121,11 +121,58 @@ func TestEventsFlow(t *testing.T) {
 	}
 }
 
+// Over HTTP/2 both sides may speak at once, as gRPC does.
+func TestBothWaysAtOnce(t *testing.T) {
+	r := newEgressRig(t)
+	r.serve(apiHost, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("Trailer", "Grpc-Status")
+		w.WriteHeader(http.StatusOK)
+		w.(http.Flusher).Flush()
+		in := bufio.NewReader(req.Body)
+		for {
+			line, err := in.ReadString('\n')
+			if err != nil {
+				break
+			}
+			_, _ = io.WriteString(w, "got "+line)
+			w.(http.Flusher).Flush()
+		}
+		w.Header().Set("Grpc-Status", "0")
+	}))
+	r.start()
+	body, say := io.Pipe()
+	req, err := http.NewRequestWithContext(t.Context(), "POST", "https://"+apiHost+"/", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+testPlaceholder)
+	req.Header.Set("Te", "trailers")
+	resp, err := r.client(true).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	in := bufio.NewReader(resp.Body)
+	for i := range 3 {
+		fmt.Fprintf(say, "%d\n", i)
+		if line, err := in.ReadString('\n'); err != nil || line != fmt.Sprintf("got %d\n", i) {
+			t.Fatalf("line %d: %q %v", i, line, err)
+		}
+	}
+	_ = say.Close()
+	if rest, err := io.ReadAll(in); err != nil || len(rest) > 0 || resp.Trailer.Get("Grpc-Status") != "0" {
+		t.Errorf("the end: %q, %v, %v", rest, err, resp.Trailer)
+	}
+	if !strings.Contains(r.arrived(apiHost), "Te: trailers") {
+		t.Error("the API did not learn that trailers are welcome")
+	}
+}
+
 // A placeholder in the middle of a long body ends the request before its bytes
 // have left, and the child learns why.
 func TestPlaceholderInAStream(t *testing.T) {
 	for _, h2 := range []bool{false, true} {
-		r := newRig(t)
+		r := newEgressRig(t)
 		ended := make(chan error, 1)
 		r.serve(apiHost, http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {
 			_, err := io.Copy(io.Discard, req.Body)
@@ -148,7 +195,7 @@ func TestPlaceholderInAStream(t *testing.T) {
 
 func TestPlaceholderInATrailer(t *testing.T) {
 	for _, h2 := range []bool{false, true} {
-		r := newRig(t)
+		r := newEgressRig(t)
 		ended := make(chan error, 1)
 		r.serve(apiHost, http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {
 			_, err := io.Copy(io.Discard, req.Body)
@@ -178,7 +225,7 @@ func TestPlaceholderInATrailer(t *testing.T) {
 
 // A client that asks first is answered by the API, not by us.
 func TestExpectContinue(t *testing.T) {
-	r := newRig(t)
+	r := newEgressRig(t)
 	r.serveBare(apiHost, false, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if req.URL.Path == "/no" {
 			w.WriteHeader(http.StatusRequestEntityTooLarge)
@@ -212,7 +259,7 @@ func TestExpectContinue(t *testing.T) {
 }
 
 // secure opens a tunnel to a pinned host, and TLS in it.
-func (r *rig) secure(host string) *tls.Conn {
+func (r *egressRig) secure(host string) *tls.Conn {
 	r.t.Helper()
 	conn, err := net.Dial("tcp", r.egress.Addr())
 	if err != nil {
@@ -230,7 +277,7 @@ func (r *rig) secure(host string) *tls.Conn {
 
 // Answers without a body, parts and conditions are passed on as they are.
 func TestAnswersOfAllKinds(t *testing.T) {
-	r := newRig(t)
+	r := newEgressRig(t)
 	text := strings.Repeat("0123456789", 10000)
 	r.serve(apiHost, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		switch req.URL.Path {
@@ -297,7 +344,7 @@ func TestAnswersOfAllKinds(t *testing.T) {
 // Many requests share a connection to the proxy, and connections to the API are
 // used again.
 func TestConnectionsAreUsedAgain(t *testing.T) {
-	r := newRig(t)
+	r := newEgressRig(t)
 	r.serve(apiHost, echoing(), func(s *httptest.Server) { s.EnableHTTP2 = false })
 	r.start()
 	c := r.client(false)
@@ -314,7 +361,7 @@ func TestConnectionsAreUsedAgain(t *testing.T) {
 // A WebSocket gets its token in the handshake, an echo in its frames is blotted
 // out, and the frames stay whole.
 func TestWebSocket(t *testing.T) {
-	r := newRig(t)
+	r := newEgressRig(t)
 	r.serve(apiHost, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if req.Header.Get("Upgrade") != "websocket" || req.Header.Get("Sec-Websocket-Extensions") != "" {
 			t.Errorf("the API was asked for %v", req.Header["Upgrade"])

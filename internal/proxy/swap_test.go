@@ -37,7 +37,7 @@ func TestPlaces(t *testing.T) {
 		{"query", query, "/t?a=%20b&access_token=" + testPlaceholder + "&c", "Accept: */*", "GET /t?a=%20b&access_token=ya29.Kq%2F7%2BZr~9-w_PL0x%3DeYb%26Vt&c " + apiHost},
 		{"no placeholder", bearer(), "/open", "Authorization: Bearer something-else", "Authorization: Bearer something-else"},
 	} {
-		r := newRig(t)
+		r := newEgressRig(t)
 		r.options.Targets[0].Auth = tt.auth
 		r.serve(apiHost, echoing())
 		r.start()
@@ -61,7 +61,7 @@ func TestPlaces(t *testing.T) {
 		{query, "/?access_token=" + testPlaceholder + "&access_token=" + testPlaceholder, "Accept: */*"},
 		{query, "/?access_token=" + testPlaceholder, "Authorization: Bearer " + testPlaceholder},
 	} {
-		r := newRig(t)
+		r := newEgressRig(t)
 		r.options.Targets[0].Auth = tt.auth
 		r.serve(apiHost, echoing())
 		r.start()
@@ -75,7 +75,7 @@ func TestPlaces(t *testing.T) {
 // Two connections of one host each get their own token, and each other's tokens
 // do not come back either.
 func TestTwoConnectionsOfOneHost(t *testing.T) {
-	r := newRig(t)
+	r := newEgressRig(t)
 	other := "ph_" + strings.Repeat("Xy7", 10)
 	r.options.Targets = append(r.options.Targets, Target{Connection: "other", Hosts: []string{apiHost}, Auth: bearer(), Placeholder: secret.New(other)})
 	stored := ""
@@ -100,7 +100,7 @@ func TestTwoConnectionsOfOneHost(t *testing.T) {
 }
 
 func TestRulesHoldForEveryRequest(t *testing.T) {
-	r := newRig(t)
+	r := newEgressRig(t)
 	var err error
 	if r.options.Targets[0].Allow, err = ParseRules([]string{"GET /v1/*", "POST /v1/things"}); err != nil {
 		t.Fatal(err)
@@ -128,7 +128,7 @@ func TestRulesHoldForEveryRequest(t *testing.T) {
 // After 401 there is one refresh in a minute, and one more try where the body is
 // at hand.
 func TestRefreshAfter401(t *testing.T) {
-	r := newRig(t)
+	r := newEgressRig(t)
 	now := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
 	r.options.Now = func() time.Time { return now }
 	accepted := ""
@@ -183,7 +183,7 @@ func TestRefreshAfter401(t *testing.T) {
 // An echo of the token comes back as the placeholder, whatever its form, and
 // compressed too (R-85).
 func TestEchoesAreScrubbed(t *testing.T) {
-	r := newRig(t)
+	r := newEgressRig(t)
 	forms := writings(testToken)
 	r.serve(apiHost, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if got := req.Header.Get("Accept-Encoding"); got != "identity" {

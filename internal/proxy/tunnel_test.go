@@ -25,7 +25,7 @@ import (
 
 // Without the key of the run the proxy does nothing for anybody.
 func TestOnlyTheRunsOwnChildren(t *testing.T) {
-	r := newRig(t)
+	r := newEgressRig(t)
 	r.serve(apiHost, echoing())
 	r.serve(evilHost, echoing())
 	r.start()
@@ -106,7 +106,7 @@ func TestAuthorityIsConstrained(t *testing.T) {
 // What is not pinned is tunnelled byte for byte: the child sees the server's own
 // certificate, and any protocol passes.
 func TestOtherHostsAreTunnelled(t *testing.T) {
-	r := newRig(t)
+	r := newEgressRig(t)
 	r.serve(evilHost, echoing())
 	far, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -156,7 +156,7 @@ func TestOtherHostsAreTunnelled(t *testing.T) {
 }
 
 func TestStrict(t *testing.T) {
-	r := newRig(t)
+	r := newEgressRig(t)
 	r.options.Strict, r.options.Open = true, []string{"registry.example.org"}
 	for _, host := range []string{apiHost, evilHost, "registry.example.org"} {
 		r.serve(host, echoing())
@@ -185,7 +185,7 @@ func TestStrict(t *testing.T) {
 // A tunnel leads where the child could go itself, but not back into the proxy,
 // and for an isolated child not into the machine either.
 func TestWhereTunnelsLead(t *testing.T) {
-	r := newRig(t)
+	r := newEgressRig(t)
 	local := httptest.NewServer(echoing())
 	defer local.Close()
 	at := local.Listener.Addr().String()
@@ -216,6 +216,15 @@ func TestWhereTunnelsLead(t *testing.T) {
 			t.Errorf("isolated, %.60s: %d", first, got)
 		}
 	}
+	// The user's own proxy is not asked for this machine either.
+	r.options.Upstream = func(*http.Request) (*url.URL, error) { return url.Parse(local.URL) }
+	r.start()
+	for _, first := range []string{"GET http://" + at + "/ {}", "CONNECT localhost:22 {}", "CONNECT 169.254.169.254:80 {}"} {
+		if got := ask(first); got != 403 {
+			t.Errorf("isolated, with a proxy, %.60s: %d", first, got)
+		}
+	}
+	r.options.Upstream = nil
 	r.options.Open = []string{at}
 	r.start()
 	if got := ask("GET http://" + at + "/ {}"); got != 200 {
@@ -226,7 +235,7 @@ func TestWhereTunnelsLead(t *testing.T) {
 // The user's own proxy stays in the way of everything: of tunnels, of pinned
 // hosts and of http.
 func TestUsersOwnProxy(t *testing.T) {
-	r := newRig(t)
+	r := newEgressRig(t)
 	for _, host := range []string{apiHost, evilHost} {
 		r.serve(host, echoing())
 	}
@@ -298,7 +307,7 @@ func TestUsersOwnProxy(t *testing.T) {
 // An API on loopback that the user allowed to speak http gets its token over
 // http, in both ways in which clients ask a proxy for it.
 func TestInsecureLoopback(t *testing.T) {
-	r := newRig(t)
+	r := newEgressRig(t)
 	var saw []string
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		saw = append(saw, req.Host+" "+req.Header.Get("Authorization"))
@@ -333,7 +342,7 @@ func TestInsecureLoopback(t *testing.T) {
 }
 
 func TestLocalHosts(t *testing.T) {
-	r := newRig(t)
+	r := newEgressRig(t)
 	const name = "secrets.example.org"
 	r.options.Local = map[string]http.Handler{name: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		fmt.Fprint(w, "local ", req.Method, " ", req.URL.Path)
@@ -360,7 +369,7 @@ func TestFurtherListener(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("no need for unix sockets")
 	}
-	r := newRig(t)
+	r := newEgressRig(t)
 	r.serve(apiHost, echoing())
 	r.start()
 	path := filepath.Join(t.TempDir(), "s")
@@ -402,7 +411,7 @@ func TestOptionsThatAreRefused(t *testing.T) {
 
 // The log has a line for each request, and neither query nor secret.
 func TestLog(t *testing.T) {
-	r := newRig(t)
+	r := newEgressRig(t)
 	r.options.Now = func() time.Time { return time.Date(2026, 11, 25, 9, 8, 7, 0, time.UTC) }
 	r.serve(apiHost, echoing())
 	r.serve(evilHost, echoing())
@@ -423,7 +432,7 @@ func TestLog(t *testing.T) {
 
 // Close ends everything, a tunnel that is in use too, and nothing is left.
 func TestClose(t *testing.T) {
-	r := newRig(t)
+	r := newEgressRig(t)
 	r.serve(apiHost, echoing())
 	far, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -470,7 +479,7 @@ func TestClose(t *testing.T) {
 // A server of the run's own authority is what a child trusts, and no more: the
 // names it can be used for are in the certificate.
 func TestHandshake(t *testing.T) {
-	r := newRig(t)
+	r := newEgressRig(t)
 	r.serve(apiHost, echoing())
 	r.start()
 	for _, protocols := range [][]string{{"h2", "http/1.1"}, {"http/1.1"}, nil} {

@@ -69,8 +69,8 @@ func (s *tokens) Token(_ context.Context, connection string, refresh bool) (secr
 	return secret.New(t), nil
 }
 
-// rig is an egress proxy before servers of many names.
-type rig struct {
+// egressRig is an egress proxy before servers of many names.
+type egressRig struct {
 	t       *testing.T
 	tokens  *tokens
 	options EgressOptions
@@ -87,9 +87,9 @@ type rig struct {
 	lines  []string
 }
 
-func newRig(t *testing.T) *rig {
+func newEgressRig(t *testing.T) *egressRig {
 	t.Helper()
-	r := &rig{
+	r := &egressRig{
 		t:      t,
 		tokens: &tokens{current: map[string]string{"acme": testToken, "other": "tok_" + strings.Repeat("Zz9", 10)}},
 		roots:  x509.NewCertPool(),
@@ -139,7 +139,7 @@ func newRig(t *testing.T) *rig {
 
 // dial leads the addresses of the tests to their servers, and names as the
 // system would.
-func (r *rig) dial(ctx context.Context, network, address string) (net.Conn, error) {
+func (r *egressRig) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err
@@ -161,7 +161,7 @@ func (r *rig) dial(ctx context.Context, network, address string) (net.Conn, erro
 
 // serve starts a server with a certificate for a name, and records all that
 // arrives there.
-func (r *rig) serve(name string, h http.Handler, change ...func(*httptest.Server)) *httptest.Server {
+func (r *egressRig) serve(name string, h http.Handler, change ...func(*httptest.Server)) *httptest.Server {
 	r.t.Helper()
 	recording := http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		var head strings.Builder
@@ -175,7 +175,7 @@ func (r *rig) serve(name string, h http.Handler, change ...func(*httptest.Server
 }
 
 // serveBare is serve without the record.
-func (r *rig) serveBare(name string, h2 bool, h http.Handler, change ...func(*httptest.Server)) *httptest.Server {
+func (r *egressRig) serveBare(name string, h2 bool, h http.Handler, change ...func(*httptest.Server)) *httptest.Server {
 	r.t.Helper()
 	srv := httptest.NewUnstartedServer(h)
 	srv.EnableHTTP2 = h2
@@ -191,7 +191,7 @@ func (r *rig) serveBare(name string, h2 bool, h http.Handler, change ...func(*ht
 }
 
 // place gives a name an address of its own, behind which something listens.
-func (r *rig) place(name, port, at string) {
+func (r *egressRig) place(name, port, at string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.names[name] == nil {
@@ -200,7 +200,7 @@ func (r *rig) place(name, port, at string) {
 	r.places[net.JoinHostPort(r.names[name][0].String(), port)] = at
 }
 
-func (r *rig) certificate(name string) tls.Certificate {
+func (r *egressRig) certificate(name string) tls.Certificate {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		r.t.Fatal(err)
@@ -216,7 +216,7 @@ func (r *rig) certificate(name string) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-func (r *rig) record(name, text string) {
+func (r *egressRig) record(name, text string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.seen[name] += text
@@ -234,7 +234,7 @@ func (b *recorded) Read(p []byte) (int, error) {
 }
 
 // start starts the proxy.
-func (r *rig) start() *Egress {
+func (r *egressRig) start() *Egress {
 	r.t.Helper()
 	e, err := StartEgress(r.t.Context(), r.options)
 	if err != nil {
@@ -251,7 +251,7 @@ func (r *rig) start() *Egress {
 
 // client is a well-behaved child: it takes proxy and authority as it finds them
 // in its environment.
-func (r *rig) client(h2 bool) *http.Client {
+func (r *egressRig) client(h2 bool) *http.Client {
 	r.t.Helper()
 	proxy, err := url.Parse(r.egress.URL())
 	if err != nil {
@@ -273,7 +273,7 @@ type answer struct {
 }
 
 // send makes a request with headers in the form "Name: value".
-func (r *rig) send(c *http.Client, method, address string, body io.Reader, headers ...string) answer {
+func (r *egressRig) send(c *http.Client, method, address string, body io.Reader, headers ...string) answer {
 	r.t.Helper()
 	req, err := http.NewRequestWithContext(r.t.Context(), method, address, body)
 	if err != nil {
@@ -298,7 +298,7 @@ func (r *rig) send(c *http.Client, method, address string, body io.Reader, heade
 // raw sends bytes through the proxy: first is said to the proxy itself, and
 // then is said behind TLS with the server name sni: in clear text where that is
 // "clear", and not at all where it is "-".
-func (r *rig) raw(first, sni, then string) (status int, body string) {
+func (r *egressRig) raw(first, sni, then string) (status int, body string) {
 	r.t.Helper()
 	conn, err := net.Dial("tcp", r.egress.Addr())
 	if err != nil {
@@ -336,7 +336,7 @@ func (r *rig) raw(first, sni, then string) (status int, body string) {
 }
 
 // auth is the header with the key of the run.
-func (r *rig) auth() string {
+func (r *egressRig) auth() string {
 	u, err := url.Parse(r.egress.URL())
 	if err != nil {
 		r.t.Fatal(err)
@@ -345,7 +345,7 @@ func (r *rig) auth() string {
 }
 
 // arrived is all that a host got.
-func (r *rig) arrived(host string) string {
+func (r *egressRig) arrived(host string) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.seen[host]
@@ -353,7 +353,7 @@ func (r *rig) arrived(host string) string {
 
 // onlyAt fails when a token, in any form, arrived anywhere but at the hosts that
 // may have it, or a placeholder arrived where it should have been refused.
-func (r *rig) onlyAt(hosts ...string) {
+func (r *egressRig) onlyAt(hosts ...string) {
 	r.t.Helper()
 	r.mu.Lock()
 	seen := maps.Clone(r.seen)
@@ -376,7 +376,7 @@ func (r *rig) onlyAt(hosts ...string) {
 }
 
 // logged is the log of the run.
-func (r *rig) logged() string {
+func (r *egressRig) logged() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return strings.Join(r.lines, "\n")
