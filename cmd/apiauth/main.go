@@ -59,6 +59,7 @@ func run() int {
 		Rand:          rand.Reader,
 		SystemBrowser: systemBrowser,
 		Exec:          inject.Exec,
+		Conceal:       inject.Conceal,
 		Catch:         caught.start,
 		Interrupted:   func() int { return int(caught.first.Load()) },
 		Version:       cli.Version{Number: version, Commit: commit, Date: date},

@@ -2,43 +2,17 @@ package cli
 
 import (
 	"bytes"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/apiauth/apiauth/internal/connection"
 	"github.com/apiauth/apiauth/internal/providers"
+	"github.com/apiauth/apiauth/internal/secret"
 )
-
-func TestAPIAddress(t *testing.T) {
-	pins := &providers.Pins{APIBase: "https://api.example.com/v4", APIHosts: []string{"api.example.com"}}
-	for path, want := range map[string]string{
-		"projects/group%2Fname":                 "https://api.example.com/v4/projects/group%2Fname",
-		"/me?a=b%2Fc&d=https://x.example/#f":    "https://api.example.com/v4/me?a=b%2Fc&d=https://x.example/",
-		"people:search":                         "https://api.example.com/v4/people:search",
-		"https://api.example.com/v5/x":          "https://api.example.com/v5/x",
-		"https://API.example.com:443/v5/%2e%":   "",
-		"":                                      "https://api.example.com/v4/",
-		"//api.example.com/me":                  "",
-		"../v5/me":                              "",
-		"x/%2e%2e/%2E%2E/y":                     "",
-		`\\evil.example\me`:                     "",
-		"https://api.example.com@evil.example/": "",
-		"https://evil.example/":                 "",
-		"https://api.example.com.evil.example/": "",
-		"https://api.example.com:8443/":         "",
-		"http://api.example.com/":               "",
-		"https://user@api.example.com/":         "",
-	} {
-		got, err := apiURL(pins, path)
-		switch {
-		case want == "" && err == nil:
-			t.Errorf("%q was taken as %s", path, got)
-		case want != "" && err != nil:
-			t.Errorf("%q: %v", path, err)
-		case want != "" && got.String() != want:
-			t.Errorf("%q is %s, want %s", path, got, want)
-		}
-	}
-}
 
 // R-29: an answer cannot steer the terminal that shows it, wherever its pieces
 // begin and end.
@@ -57,6 +31,55 @@ func TestAnswersAtATerminal(t *testing.T) {
 		}
 		if out.String() != want {
 			t.Fatalf("in pieces of %d: %q, want %q", size, out.String(), want)
+		}
+	}
+}
+
+// At a terminal JSON is indented, and whatever it is cannot steer it; elsewhere it
+// comes byte for byte.
+func TestAnswersAreIndentedAtATerminal(t *testing.T) {
+	for _, c := range []struct {
+		mime, body, terminal string
+	}{
+		{"application/json", `{"b":1.0,"a":["x"],"n":12345678901234567890}`, "{\n  \"b\": 1.0,\n  \"a\": [\n    \"x\"\n  ],\n  \"n\": 12345678901234567890\n}\n"},
+		{"application/vnd.api+json; charset=utf-8", "[1]\n\n", "[\n  1\n]\n"},
+		{"application/json", "{broken\x1b[2J", "{broken[2J"},
+		{"application/json", "", ""},
+		{"text/plain", `{"a":1}`, `{"a":1}`},
+		{"application/json", `["` + strings.Repeat("x", maxPretty) + `"]`, `["` + strings.Repeat("x", maxPretty) + `"]`},
+	} {
+		for _, tty := range []bool{true, false} {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", c.mime)
+				_, _ = io.WriteString(w, c.body)
+			}))
+			var out bytes.Buffer
+			ws := &workspace{app: &App{Stdout: &out, StdoutTTY: tty, Now: time.Now}}
+			access := connection.Access{Token: secret.New("canary"), Header: connection.Header{Pins: providers.Pins{
+				APIBase: server.URL, APIHosts: []string{strings.TrimPrefix(server.URL, "http://")}, AllowInsecureLoopback: true,
+				APIAuth: providers.APIAuthPin{In: "header", Name: "Authorization", Prefix: "Bearer "},
+			}}}
+			opts := &apiOptions{Path: "me"}
+			request, err := ws.apiRequest(opts, &access.Header.Pins, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			caller, err := ws.caller(access)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o := &apiOutput{ws: ws, opts: opts}
+			if err := o.answer(t.Context(), caller, request); err != nil {
+				t.Fatal(err)
+			}
+			want := c.body
+			if tty {
+				want = c.terminal
+			}
+			if out.String() != want {
+				t.Errorf("%s, terminal %v: %.80q, want %.80q", c.mime, tty, out.String(), want)
+			}
+			server.Close()
 		}
 	}
 }

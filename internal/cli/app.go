@@ -53,6 +53,9 @@ type App struct {
 	Approve func(ctx context.Context, url string) error
 	// Exec replaces this process by a command. It returns only on failure.
 	Exec func(argv, env []string) error
+	// Conceal hides this process from others of the same user, as far as the
+	// system can; nil does nothing.
+	Conceal func()
 	// Catch makes signals that ask this process to end cancel the context of
 	// Main instead. It may be called more than once; nil does nothing.
 	Catch func()

@@ -42,6 +42,7 @@ type clientSetOptions struct {
 	RedirectURI string
 	Port        int
 	Variables   []string
+	Key         keyFlags
 }
 
 func newClientSetCmd(g *globals) *cobra.Command {
@@ -55,7 +56,8 @@ stand in the provider's form is printed; 'apiauth provider show PROVIDER' tells
 how to register.
 
 At a terminal the secret is asked for without echo; an empty answer means a
-public client. Elsewhere it is read with --client-secret-stdin.`,
+public client. Elsewhere it is read with --client-secret-stdin. A client that
+signs with a private key brings that with --key-file or --key-stdin.`,
 		Example: `  apiauth client set github --client-id Iv1.8a61f9b3
   pass show salesforce | apiauth client set salesforce --client-id 3MVG9 --client-secret-stdin
   apiauth client set gitlab --client-id ab12 --var host=gitlab.example.com --project`,
@@ -69,6 +71,7 @@ public client. Elsewhere it is read with --client-secret-stdin.`,
 	f := cmd.Flags()
 	f.StringVar(&opts.ClientID, "client-id", "", "the client's `ID`")
 	f.BoolVar(&opts.SecretStdin, "client-secret-stdin", false, "read the client secret from stdin")
+	opts.Key.add(cmd)
 	f.BoolVar(&opts.Project, "project", false, "for this project only (default: for all of yours)")
 	f.StringVar(&opts.RedirectURI, "redirect-uri", "", "the `URI` that you registered, when it is not the provider's default here")
 	f.IntVar(&opts.Port, "port", 0, "the `PORT` of the redirect URI that you registered")
@@ -111,7 +114,7 @@ func runClientSet(ctx context.Context, g *globals, opts clientSetOptions) error 
 	if _, err := def.Pin(providers.PinOptions{Variables: variables, ClientID: opts.ClientID, HasSecret: true, RedirectURI: redirect}); err != nil {
 		return pinError(err)
 	}
-	id, clientSecret, err := ws.readClient(ctx, def, opts, redirect)
+	id, clientSecret, name, err := ws.readClient(ctx, def, opts, redirect)
 	if err != nil {
 		return err
 	}
@@ -119,7 +122,11 @@ func runClientSet(ctx context.Context, g *globals, opts clientSetOptions) error 
 		return failf(exitUsage, "give it at the prompt, or on stdin with --client-secret-stdin",
 			"%s needs a client secret", oauth.Clean(def.Name))
 	}
-	pins, err := def.Pin(providers.PinOptions{Variables: variables, ClientID: id, HasSecret: !clientSecret.IsZero(), RedirectURI: redirect})
+	pinned := providers.PinOptions{Variables: variables, ClientID: id, HasSecret: !clientSecret.IsZero(), RedirectURI: redirect}
+	if name != opts.Provider {
+		pinned.Flow = flow.FlowJWTBearer
+	}
+	pins, err := def.Pin(pinned)
 	if err != nil {
 		return pinError(err)
 	}
@@ -128,7 +135,7 @@ func runClientSet(ctx context.Context, g *globals, opts clientSetOptions) error 
 		return err
 	}
 	r := connection.Registration{
-		Provider:      opts.Provider,
+		Provider:      name,
 		Project:       scope,
 		ClientID:      id,
 		TokenEndpoint: pins.TokenEndpoint,
@@ -145,11 +152,16 @@ func runClientSet(ctx context.Context, g *globals, opts clientSetOptions) error 
 		return printJSON(g.app.Stdout, describeClient(r, s.Kind(), def.RegisterURI(redirect)))
 	}
 	what := "client " + oauth.Clean(id)
-	if r.HasSecret {
+	switch {
+	case opts.Key.given():
+		what = describeKey(id)
+	case r.HasSecret:
 		what += " with its secret"
 	}
 	ws.say("Stored %s for %s, %s, in the %s store.", what, oauth.Clean(def.Name), ws.scopeText(scope), s.Kind())
-	ws.sayRedirect(def, redirect, variables)
+	if name == opts.Provider {
+		ws.sayRedirect(def, redirect, variables)
+	}
 	if recorded, err := ws.recordedStore(ws.projectID); ws.unbound != nil || err == nil && recorded == "" {
 		if s.Kind() != store.KindKeychain && ws.cfg.StoreFrom == "--store" {
 			ws.say("The first connect chooses the store: give it --store %s, too.", s.Kind())
@@ -257,8 +269,41 @@ func (ws *workspace) clientStore(ctx context.Context, scope string) (*store.Stor
 	return store.Create(ctx, ws.storeOptions(), ws.kind())
 }
 
-// readClient finds the id and the secret: flags and stdin, else the person.
-func (ws *workspace) readClient(ctx context.Context, def *providers.Definition, opts clientSetOptions, redirect string) (string, secret.Text, error) {
+// readClient finds the id and the secret: a key, flags and stdin, else the person;
+// and the name to register the client under.
+func (ws *workspace) readClient(ctx context.Context, def *providers.Definition, opts clientSetOptions, redirect string) (id string, t secret.Text, name string, err error) {
+	if !opts.Key.given() {
+		id, t, err = ws.readIDAndSecret(ctx, def, opts, redirect)
+		return id, t, opts.Provider, err
+	}
+	takes, bearer := takesKey(def.Provider, flow.FlowAuto)
+	switch {
+	case !takes:
+		return "", secret.Text{}, "", usagef("--key-file, --key-stdin: %s signs nothing with a client's key", oauth.Clean(def.Name))
+	case opts.Key.Stdin && opts.SecretStdin:
+		return "", secret.Text{}, "", usagef("--key-stdin and --client-secret-stdin cannot both read standard input")
+	}
+	file, err := opts.Key.read(ws)
+	if err != nil {
+		return "", secret.Text{}, "", err
+	}
+	if id = cmp.Or(opts.ClientID, file.ClientID); id == "" {
+		return "", secret.Text{}, "", failf(exitUsage, "give it with --client-id", "the key file does not say which client it belongs to")
+	}
+	if opts.SecretStdin {
+		if file.Key.Secret, err = flow.ReadSecret(ws.app.Stdin); err != nil {
+			return "", secret.Text{}, "", failf(exitUsage, "pipe the secret as one line", "%w", err)
+		}
+	}
+	name = opts.Provider
+	if bearer {
+		name = connection.ClientName(opts.Provider, connection.FlowJWTBearer)
+	}
+	t, err = file.Key.Encode()
+	return id, t, name, err
+}
+
+func (ws *workspace) readIDAndSecret(ctx context.Context, def *providers.Definition, opts clientSetOptions, redirect string) (string, secret.Text, error) {
 	id := opts.ClientID
 	if id == "" {
 		id = def.ClientID

@@ -240,6 +240,8 @@ func scripts(t *testing.T, dir string) {
 			"perm":     cmdPerm,
 			"linkto":   cmdLinkTo,
 			"says":     cmdSays,
+			"gitforge": cmdGitForge,
+			"robot":    cmdRobot,
 		},
 	})
 }

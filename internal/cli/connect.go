@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/apiauth/apiauth/internal/bundle"
 	"github.com/apiauth/apiauth/internal/connection"
 	"github.com/apiauth/apiauth/internal/flow"
 	"github.com/apiauth/apiauth/internal/oauth"
@@ -35,6 +37,10 @@ type connectOptions struct {
 	Yes         bool
 	Variables   map[string]string
 	RedirectURI string
+	Site        string
+	Resources   []string
+	Key         keyFlags
+	Subject     string
 }
 
 func newConnectCmd(g *globals) *cobra.Command {
@@ -56,7 +62,8 @@ Connecting again asks for what was granted before, plus what the manifest and
 		Example: `  apiauth connect spotify
   apiauth connect github-work --provider github --scope repo
   apiauth connect keycloak --provider https://sso.example.com/realms/main
-  apiauth connect spotify --flow client-credentials`,
+  apiauth connect spotify --flow client-credentials
+  apiauth connect google-robot --provider google --key-file robot.json`,
 		ValidArgsFunction: completeConnectable(g),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			opts.Names = names
@@ -66,7 +73,7 @@ Connecting again asks for what was granted before, plus what the manifest and
 	f := cmd.Flags()
 	f.StringVar(&opts.Provider, "provider", "", "catalogue `ID` or issuer URL (default NAME)")
 	f.StringSliceVar(&opts.Scopes, "scope", nil, "ask for `SCOPE`; repeat for more")
-	f.StringVar(&opts.Flow, "flow", flow.FlowAuto, "auto, browser, device, paste, client-credentials or key")
+	f.StringVar(&opts.Flow, "flow", flow.FlowAuto, "auto, browser, device, paste, client-credentials, jwt-bearer, implicit or key")
 	f.BoolVar(&opts.NoBrowser, "no-browser", false, "print the link, open no browser")
 	f.IntVar(&opts.Port, "port", 0, "use this port for the loopback redirect (default: as registered, or any)")
 	f.DurationVar(&opts.Timeout, "timeout", flow.DefaultTimeout, "give up waiting for the login after this `duration`")
@@ -78,9 +85,13 @@ Connecting again asks for what was granted before, plus what the manifest and
 	f.BoolVarP(&opts.Yes, "yes", "y", false, "agree to what would be asked: a new issuer, another account, changed endpoints")
 	f.StringToStringVar(&opts.Variables, "var", nil, "set a variable of the provider, such as tenant=contoso")
 	f.StringVar(&opts.RedirectURI, "redirect-uri", "", "the redirect `URI` that the client is registered with")
+	opts.Key.add(cmd)
+	f.StringVar(&opts.Subject, "subject", "", "the `ACCOUNT` on whose behalf a client asks that signs with its key (jwt-bearer)")
+	f.StringVar(&opts.Site, "site", "", "connect this `SITE`, where the account reaches several")
+	f.StringArrayVar(&opts.Resources, "resource", nil, "ask for a token for this `URL` (RFC 8707); repeat for more")
 	_ = cmd.RegisterFlagCompletionFunc("provider", completeProviders(g))
 	_ = cmd.RegisterFlagCompletionFunc("flow", cobra.FixedCompletions(
-		[]string{"auto", "browser", "device", "paste", "client-credentials", "key"}, cobra.ShellCompDirectiveNoFileComp))
+		[]string{"auto", "browser", "device", "paste", "client-credentials", "jwt-bearer", "implicit", "key"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -102,8 +113,11 @@ func runConnect(ctx context.Context, g *globals, opts connectOptions) error {
 			return nil
 		}
 	}
-	if len(names) > 1 && (opts.Provider != "" || opts.SecretStdin || opts.ImportStdin || opts.ClientID != "") {
-		return usagef("--provider, --client-id, --client-secret-stdin and --import-stdin are for one connection at a time")
+	if len(names) > 1 && (opts.Provider != "" || opts.SecretStdin || opts.ImportStdin || opts.ClientID != "" || opts.Key.given()) {
+		return usagef("--provider, --client-id, --client-secret-stdin, --key-file, --key-stdin and --import-stdin are for one connection at a time")
+	}
+	if opts.Key.Stdin && opts.ImportStdin {
+		return usagef("--key-stdin and --import-stdin cannot both read standard input")
 	}
 	if opts.SecretStdin && opts.ImportStdin {
 		return usagef("--client-secret-stdin and --import-stdin cannot both read standard input")
@@ -261,6 +275,9 @@ func connectOne(ctx context.Context, ws *workspace, opts connectOptions, name st
 	if err != nil {
 		return nil, err
 	}
+	if opts.Explain {
+		src.Issuer = explainedIssuer{src.Issuer, a.tell}
+	}
 	rec, err := src.Enroll(ctx, *login)
 	if err != nil {
 		return nil, a.enrollError(err)
@@ -389,6 +406,9 @@ func (a *attempt) settle(ctx context.Context) error {
 	ws := a.ws
 	browser := ws.mayOpenBrowser(a.opts.NoBrowser)
 	chosen := a.opts.Flow
+	if a.byKey() {
+		chosen = flow.FlowJWTBearer
+	}
 	if a.opts.ImportStdin && chosen == flow.FlowAuto {
 		chosen = flow.FlowImport
 		if slices.Equal(a.def.Flows, []string{flow.FlowKey}) {
@@ -402,6 +422,7 @@ func (a *attempt) settle(ctx context.Context) error {
 			Terminal:    ws.person(),
 			Person:      !ws.cfg.NoInput && !ws.app.inCI(),
 			Secret:      !a.client.Secret.IsZero(),
+			Key:         chosen == flow.FlowJWTBearer && !a.client.Secret.IsZero(),
 			RedirectURI: a.client.RedirectURI,
 		})
 		if err != nil {
@@ -413,15 +434,30 @@ func (a *attempt) settle(ctx context.Context) error {
 	if chosen == flow.FlowImport {
 		pinFlow = flow.FlowBrowser
 	}
+	subject, err := a.bearerSubject(ctx)
+	if err != nil {
+		return err
+	}
 	pins, err := a.def.Pin(providers.PinOptions{
 		Flow:        pinFlow,
 		Variables:   a.client.Variables,
 		ClientID:    a.client.ID,
 		HasSecret:   !a.client.Secret.IsZero(),
 		RedirectURI: a.client.RedirectURI,
+		Site:        a.opts.Site,
+		Resources:   a.opts.Resources,
+		Subject:     subject,
 	})
 	if err != nil {
 		return err
+	}
+	if a.opts.Site != "" && pins.Site == nil {
+		return usagef("--site: an account at %s is not divided into sites", oauth.Clean(a.def.Name))
+	}
+	for _, resource := range a.opts.Resources {
+		if u, err := url.Parse(resource); err != nil || u.Scheme == "" || u.Host == "" || u.Fragment != "" {
+			return usagef("--resource: %q is not an absolute URL without a fragment (RFC 8707 section 2)", oauth.Clean(resource))
+		}
 	}
 	a.pins = pins
 	return a.chooseScopes(ctx)
@@ -462,7 +498,7 @@ func (a *attempt) chooseScopes(ctx context.Context) error {
 			scopes = append(scopes, facts.Default...)
 		}
 	}
-	if a.flow != flow.FlowClientCredentials {
+	if a.flow != flow.FlowClientCredentials && a.flow != flow.FlowJWTBearer {
 		scopes = append(scopes, facts.Required...)
 	}
 	for _, s := range scopes {
@@ -526,6 +562,7 @@ func (a *attempt) obtain(ctx context.Context) (*connection.Login, error) {
 			ScopesAsked:    a.scopes,
 			Pins:           a.pins,
 		},
+		Client: a.oauthClient(),
 		Confirm: func(ctx context.Context, was, is connection.Account) bool {
 			ws.show("%q belonged to %s; now %s signed in.", a.name, describeAccount(was), describeAccount(is))
 			if a.opts.Yes {
@@ -557,6 +594,11 @@ func (a *attempt) obtain(ctx context.Context) (*connection.Login, error) {
 	return login, nil
 }
 
+// oauthClient is the client with the authentication method of the flow.
+func (a *attempt) oauthClient() oauth.Client {
+	return connection.Client(&a.pins, a.client.Secret)
+}
+
 func (a *attempt) runFlow(ctx context.Context) (*flow.Result, error) {
 	ws := a.ws
 	ctx, cancel := context.WithTimeout(ctx, a.opts.Timeout)
@@ -568,7 +610,7 @@ func (a *attempt) runFlow(ctx context.Context) (*flow.Result, error) {
 	fa := flow.Attempt{
 		Pins:        a.pins,
 		Provider:    a.def.Provider,
-		Client:      oauth.Client{ID: a.client.ID, Secret: a.client.Secret, Method: a.pins.AuthMethod},
+		Client:      a.oauthClient(),
 		Scopes:      a.scopes,
 		AccountHint: a.opts.Account,
 		Port:        a.opts.Port,
@@ -589,19 +631,22 @@ func (a *attempt) runFlow(ctx context.Context) (*flow.Result, error) {
 			return flow.ReadLineRaw(ctx, ws.app.Terminal, ws.app.Stderr)
 		}
 	}
+	if ws.app.StderrTTY && ws.app.Terminal != nil && ws.app.env("TERM") != "dumb" {
+		env.QR = ws.app.terminal().QR
+	}
 	if a.opts.Explain {
-		env.Explain = func(step string, lines ...string) {
-			fmt.Fprintf(ws.app.Stderr, "* %s\n", step)
-			for _, l := range lines {
-				fmt.Fprintf(ws.app.Stderr, "    %s\n", l)
-			}
-		}
+		env.Explain = a.tell
 	}
 	switch a.flow {
 	case flow.FlowDevice:
 		return flow.Device(ctx, env, fa)
+	case flow.FlowImplicit:
+		return flow.Implicit(ctx, env, fa)
 	case flow.FlowClientCredentials:
 		return flow.ClientCredentials(fa)
+	case flow.FlowJWTBearer:
+		request := connection.JWTBearerRequest(&a.pins, a.client.Secret, a.scopes)
+		return &flow.Result{Request: &request, Via: flow.FlowJWTBearer}, nil
 	case flow.FlowKey, flow.FlowImport:
 		value, err := a.readCredential(ctx)
 		if err != nil {
@@ -613,6 +658,14 @@ func (a *attempt) runFlow(ctx context.Context) (*flow.Result, error) {
 		return flow.Import(value)
 	default:
 		return flow.Authcode(ctx, env, fa)
+	}
+}
+
+// tell tells a step of --explain.
+func (a *attempt) tell(step string, lines ...string) {
+	fmt.Fprintf(a.ws.app.Stderr, "* %s\n", step)
+	for _, l := range lines {
+		fmt.Fprintf(a.ws.app.Stderr, "    %s\n", l)
 	}
 }
 
@@ -649,19 +702,10 @@ func (a *attempt) imported(ctx context.Context, login *connection.Login, value s
 		a.ws.warn("the API of %s does not accept it as an access token, so it is taken for a refresh token", oauth.Clean(a.def.Name))
 		return a.noClient()
 	}
-	endpoint := a.pins.TokenEndpoint
-	if a.pins.RefreshEndpoint != "" {
-		endpoint = a.pins.RefreshEndpoint
-	}
 	login.Draft.Flow = connection.FlowImport
 	login.Imported = value
-	login.Request = &oauth.TokenRequest{
-		Endpoint:              endpoint,
-		Client:                oauth.Client{ID: a.client.ID, Secret: a.client.Secret, Method: a.pins.AuthMethod},
-		Form:                  oauth.RefreshForm(value),
-		Headers:               a.pins.Token.Headers,
-		AllowInsecureLoopback: a.pins.AllowInsecureLoopback,
-	}
+	request := connection.RefreshRequest(&a.pins, a.oauthClient(), value)
+	login.Request = &request
 	return nil
 }
 
@@ -736,8 +780,10 @@ func cleanList(list []string) string {
 	return strings.Join(shown, ", ")
 }
 
-func describeStore(s *store.Store, h *connection.Header) string {
+func describeStore(s connection.Store, h *connection.Header) string {
 	switch {
+	case s.Kind() == bundle.Kind:
+		return "bundle " + s.ID() + ", read only"
 	case s.Kind() == store.KindFile:
 		return "encrypted file"
 	case h.Keychain == connection.KeychainSuspended:

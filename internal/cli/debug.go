@@ -5,23 +5,55 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/apiauth/apiauth/internal/connection"
+	"github.com/apiauth/apiauth/internal/leak"
 	"github.com/apiauth/apiauth/internal/oauth"
 	"github.com/apiauth/apiauth/internal/secret"
 	"github.com/apiauth/apiauth/internal/store"
 )
 
 // trace writes what --debug tells, a line each. Nothing that holds a credential
-// reaches it: its callers pass names, hosts, durations and errors.
+// is meant to reach it: its callers pass names, hosts, durations and errors. What
+// an error of somebody else repeats all the same is masked, in every form, as far
+// as the credential has been in our hands.
 type trace struct {
 	w   io.Writer
 	now func() time.Time
+
+	mu    sync.Mutex
+	known []leak.Secret
+	set   *leak.Set // of known; nil when it has to be made anew
+}
+
+// learn adds credentials that must not be told.
+func (t *trace) learn(values ...secret.Text) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, v := range values {
+		if !v.IsZero() && !slices.ContainsFunc(t.known, func(k leak.Secret) bool { return k.Value.Equal(v) }) {
+			t.known = append(t.known, leak.Secret{Value: v})
+			t.set = nil
+		}
+	}
 }
 
 func (t *trace) line(format string, a ...any) {
-	_, _ = fmt.Fprintf(t.w, "apiauth: debug: %s\n", oauth.Clean(fmt.Sprintf(format, a...)))
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.set == nil {
+		t.set = leak.NewSet(t.known)
+	}
+	text := fmt.Sprintf(format, a...)
+	var masked strings.Builder
+	m := t.set.NewMasker(&masked)
+	_, _ = io.WriteString(m, text)
+	_ = m.Close()
+	_, _ = fmt.Fprintf(t.w, "apiauth: debug: %s\n", oauth.Clean(masked.String()))
 }
 
 // done reports one operation and how it went.
@@ -35,10 +67,18 @@ func (t *trace) done(began time.Time, err error, format string, a ...any) {
 
 // debug returns the trace when --debug asks for it, else nil.
 func (ws *workspace) debug() *trace {
-	if !ws.cfg.Debug {
-		return nil
+	if ws.cfg.Debug && ws.trace == nil {
+		ws.trace = &trace{w: ws.app.Stderr, now: ws.app.Now}
 	}
-	return &trace{ws.app.Stderr, ws.app.Now}
+	return ws.trace
+}
+
+// learnItem adds what a keychain item holds: a grant stands behind its numbers.
+func (t *trace) learnItem(v secret.Text) {
+	t.learn(v)
+	if fields := strings.Fields(v.Reveal()); len(fields) > 1 {
+		t.learn(secret.New(fields[len(fields)-1]))
+	}
 }
 
 // tracedKeychain tells of each keychain call. Values are not told.
@@ -50,12 +90,14 @@ type tracedKeychain struct {
 func (k tracedKeychain) Get(ctx context.Context, service, account string) (secret.Text, error) {
 	began := k.t.now()
 	v, err := k.Keychain.Get(ctx, service, account)
+	k.t.learnItem(v)
 	k.t.done(began, err, "keychain: get %s %s", service, account)
 	return v, err
 }
 
 func (k tracedKeychain) Set(ctx context.Context, service, account string, value secret.Text) error {
 	began := k.t.now()
+	k.t.learnItem(value)
 	err := k.Keychain.Set(ctx, service, account, value)
 	k.t.done(began, err, "keychain: set %s %s", service, account)
 	return err
@@ -85,7 +127,9 @@ func hostOf(endpoint string) string {
 
 func (i tracedIssuer) PostToken(ctx context.Context, r oauth.TokenRequest) (oauth.Answer, error) {
 	grant := ""
+	i.t.learn(r.Client.Secret)
 	for _, p := range r.Form {
+		i.t.learn(p.Secret)
 		if p.Name == "grant_type" {
 			grant = p.Value
 		}
@@ -98,6 +142,7 @@ func (i tracedIssuer) PostToken(ctx context.Context, r oauth.TokenRequest) (oaut
 
 func (i tracedIssuer) Identity(ctx context.Context, r oauth.IdentityRequest) (oauth.Account, error) {
 	began := i.t.now()
+	i.t.learn(r.Access)
 	a, err := i.HTTP.Identity(ctx, r)
 	i.t.done(began, err, "identity request to %s", hostOf(r.Endpoint))
 	return a, err
@@ -105,6 +150,7 @@ func (i tracedIssuer) Identity(ctx context.Context, r oauth.IdentityRequest) (oa
 
 func (i tracedIssuer) Revoke(ctx context.Context, r oauth.RevokeRequest) error {
 	began := i.t.now()
+	i.t.learn(r.Access, r.Refresh, r.Client.Secret)
 	err := i.HTTP.Revoke(ctx, r)
 	i.t.done(began, err, "revocation request to %s", hostOf(r.Endpoint))
 	return err

@@ -470,6 +470,11 @@ func (d *doctor) lock(ctx context.Context, s *store.Store) {
 		return
 	}
 	third.Unlock()
+	if kind, remote := s.FileSystem(); remote {
+		d.add("lock", checkNote, "use it from one machine at a time, or name a local folder with APIAUTH_STATE_DIR",
+			"%s store %s: one at a time on this machine; it lies on a network file system (%s), where that may not hold on another", s.Kind(), s.ID(), oauth.Clean(kind))
+		return
+	}
 	d.ok("lock", "%s store %s: one at a time", s.Kind(), s.ID())
 }
 

@@ -30,14 +30,21 @@ func newEnvCmd(g *globals) *cobra.Command {
 		Short:       "Print live tokens as variables for a shell or a tool",
 		GroupID:     groupUse,
 		Annotations: lateSignals(),
-		Long: `Print the variables that 'apiauth exec' would set, in the form of a shell or a file.
-A value that a format cannot carry unchanged is refused.
+		Long: `Print the variables that 'apiauth exec' would set, in the form of a shell, a file or
+a CI system. A value that a format cannot carry unchanged is refused.
 
 The output holds real tokens: prefer 'apiauth exec', and write files with
---output, which makes them readable by you alone.`,
+--output, which makes them readable by you alone.
+
+In CI, what can be masked is masked before it is used: github prints the commands
+that mask and appends to the file that GITHUB_ENV names, azure prints secret
+variables, buildkite is for eval and tells the redactor first. circleci appends to
+the file that BASH_ENV names; gitlab is for artifacts:reports:dotenv, docker for
+--env-file, netlify for a build plugin.`,
 		Example: `  eval "$(apiauth env)"
   apiauth env --format fish | source
-  apiauth env --format dotenv --output .env.local`,
+  apiauth env --format dotenv --output .env.local
+  apiauth env --format github`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if g.cfg.JSON && !cmd.Flags().Changed("format") {
@@ -60,9 +67,17 @@ func runEnv(ctx context.Context, g *globals, opts envOptions) error {
 	if opts.MinTTL < 0 {
 		return usagef("--min-ttl takes a duration from 0 on")
 	}
-	// An unknown format is refused before any token is touched.
+	// What cannot work is refused before any token is touched.
 	if err := inject.Write(new(bytes.Buffer), opts.Format, nil); err != nil {
 		return err
+	}
+	to := inject.DeliveryOf(opts.Format)
+	if to.Inside != "" && g.app.env(to.Inside) == "" {
+		return failf(exitUsage, "use another format there, or 'apiauth exec'",
+			"--format %s is for a job of that CI system, and %s is not set here", opts.Format, to.Inside)
+	}
+	if to.Fixed && opts.Output != "" {
+		return usagef("--format %s has a place of its own: leave --output away", opts.Format)
 	}
 	ws, err := g.workspace()
 	if err != nil {
@@ -76,24 +91,66 @@ func runEnv(ctx context.Context, g *globals, opts envOptions) error {
 	if err := inject.Write(&out, opts.Format, vars); err != nil {
 		return err
 	}
+	if to.Caveat != "" {
+		ws.warn("%s", to.Caveat)
+	}
+	if to.File != "" {
+		return ws.appendVariables(opts.Format, to.File, out.Bytes(), vars)
+	}
 	if opts.Output == "" || opts.Output == "-" {
 		if _, err := g.app.Stdout.Write(out.Bytes()); err != nil {
 			return failf(exitFailure, "", "write the variables: %w", err)
 		}
 		return nil
 	}
-	path := opts.Output
-	if !filepath.IsAbs(path) {
-		path = filepath.Join(g.dir(), path)
-	}
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return failf(exitUsage, "name a file, or leave --output away to print them", "write %s: it is no regular file", oauth.Clean(opts.Output))
-	}
-	if err := writePrivate(path, out.Bytes()); err != nil {
-		return failf(exitFailure, "see whether its folder is there and can be written", "write %s: %w", oauth.Clean(opts.Output), pathReason(err))
+	if err := ws.writeOutput(opts.Output, out.Bytes()); err != nil {
+		return err
 	}
 	ws.say("Wrote %s, readable by you alone.", opts.Output)
 	return nil
+}
+
+// writeOutput writes secrets to the file that --output names, readable by its
+// owner alone.
+func (ws *workspace) writeOutput(output string, doc []byte) error {
+	path := output
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(ws.dir, path)
+	}
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return failf(exitUsage, "name a file, or leave --output away to print them", "write %s: it is no regular file", oauth.Clean(output))
+	}
+	if err := writePrivate(path, doc); err != nil {
+		return failf(exitFailure, "see whether its folder is there and can be written", "write %s: %w", oauth.Clean(output), pathReason(err))
+	}
+	return nil
+}
+
+// appendVariables adds variables to the file that a CI system reads them from,
+// once its log masks them.
+func (ws *workspace) appendVariables(format, variable string, text []byte, vars []inject.Var) error {
+	if err := inject.WriteMasks(ws.app.Stdout, format, vars); err != nil {
+		return failf(exitFailure, "nothing was set", "write the commands that mask the tokens: %w", err)
+	}
+	path := ws.app.env(variable)
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(ws.dir, path)
+	}
+	if err := inject.Append(path, text); err != nil {
+		return failf(exitFailure, "the CI system makes that file for each step: see what changed "+variable,
+			"append to the file that %s names: %w", variable, pathReason(err))
+	}
+	ws.say("Set %s for the steps that follow.", names(vars))
+	return nil
+}
+
+// names lists variables for a message.
+func names(vars []inject.Var) string {
+	list := make([]string, 0, len(vars))
+	for _, v := range vars {
+		list = append(list, v.Name)
+	}
+	return strings.Join(list, ", ")
 }
 
 // writePrivate replaces a file by one that only its owner may read, in one step.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/apiauth/apiauth/internal/apicall"
 	"github.com/apiauth/apiauth/internal/config"
 	"github.com/apiauth/apiauth/internal/connection"
 	"github.com/apiauth/apiauth/internal/flow"
@@ -81,6 +82,7 @@ func explain(err error) (code int, hint string) {
 		variable  *providers.MissingVariableError
 		changed   *connection.ChangedError
 		locked    *connection.LockedError
+		narrow    *connection.NarrowError
 		unbound   *project.UnboundError
 		noProject *project.UnknownProjectError
 		newer     *project.NewerFormatError
@@ -97,6 +99,10 @@ func explain(err error) (code int, hint string) {
 		name      *inject.NameError
 		value     *inject.ValueError
 		format    *inject.FormatError
+		request   *apicall.RequestError
+		refused   *apicall.RefusedError
+		page      *apicall.PageError
+		nobody    *apicall.UnreachableError
 		child     interface{ ExitCode() int }
 	)
 	switch {
@@ -135,6 +141,17 @@ func explain(err error) (code int, hint string) {
 		return exitUsage, "choose another variable: -c NAME=VARIABLE, or env in the manifest"
 	case errors.As(err, &value), errors.As(err, &format):
 		return exitUsage, ""
+	case errors.As(err, &request):
+		return exitUsage, request.Hint
+	case errors.As(err, &refused):
+		if len(refused.Hosts) > 0 {
+			return exitRefused, "its hosts are " + strings.Join(refused.Hosts, ", ")
+		}
+		return exitRefused, ""
+	case errors.As(err, &page):
+		return exitFailure, ""
+	case errors.As(err, &nobody):
+		return exitTemporary, "try again"
 	case errors.As(err, &unknown):
 		return exitUsage, "'apiauth provider list' shows the catalogue, and 'apiauth provider add' extends it"
 	case errors.As(err, &variable):
@@ -165,6 +182,8 @@ func explain(err error) (code int, hint string) {
 		return exitUsage, "choose another name, or disconnect that one first"
 	case errors.Is(err, connection.ErrAccountDeclined):
 		return exitFailure, "use another name for the other account: 'apiauth connect NAME --provider ID'"
+	case errors.As(err, &narrow):
+		return exitRefused, "'apiauth provider show' with its provider lists what may be asked for"
 	case errors.As(err, &locked):
 		return exitTemporary, "wait for it, or end it if it hangs; nothing was lost"
 	case errors.Is(err, keyring.ErrAbsent):
@@ -179,6 +198,8 @@ func explain(err error) (code int, hint string) {
 		return exitStore, "'apiauth doctor' tests the keychain; --store file does without it"
 	case errors.Is(err, connection.ErrNotKept):
 		return exitStore, "use another keychain, or keep the grant in an encrypted file with --store file"
+	case errors.Is(err, connection.ErrNotExclusive):
+		return exitStore, notExclusiveHint
 	case errors.Is(err, connection.ErrStoreFull):
 		return exitStore, "make room on the disk and try again; nothing was lost"
 	case errors.Is(err, connection.ErrNewer), errors.As(err, &newer):
@@ -202,6 +223,9 @@ func explain(err error) (code int, hint string) {
 	}
 	return exitFailure, ""
 }
+
+// notExclusiveHint is the remedy for a place where locks are none.
+const notExclusiveHint = "move the state folder to a local disk and name it with APIAUTH_STATE_DIR; nothing was sent, and nothing was lost"
 
 // lineWidth is how wide messages for people are.
 const lineWidth = 80

@@ -12,7 +12,6 @@ import (
 	"github.com/apiauth/apiauth/internal/providers"
 	"github.com/apiauth/apiauth/internal/proxy"
 	"github.com/apiauth/apiauth/internal/secret"
-	"github.com/apiauth/apiauth/internal/store"
 )
 
 const (
@@ -27,13 +26,12 @@ const (
 // one of each connection in memory, so that neither the keychain nor the network
 // is asked for every request.
 type liveTokens struct {
-	ws    *workspace
-	store *store.Store
-	src   *connection.Source
-	kept  map[string]*liveToken // filled before use
+	ws   *workspace
+	kept map[string]*liveToken // filled before use
 }
 
 type liveToken struct {
+	from   *origin
 	mu     sync.Mutex
 	access connection.Access
 	pins   providers.Pins // as the command began with them
@@ -46,18 +44,17 @@ type liveToken struct {
 func (ws *workspace) live(ctx context.Context, names []string) (*liveTokens, error) {
 	l := &liveTokens{ws: ws, kept: map[string]*liveToken{}}
 	for _, name := range names {
-		access, err := ws.token(ctx, name, connection.Option{})
+		from, err := ws.origin(name)
 		if err != nil {
 			return nil, err
 		}
-		l.kept[name] = &liveToken{access: access, pins: access.Header.Pins, looked: ws.app.Now()}
+		access, err := from.token(ctx, name, connection.Option{})
+		if err != nil {
+			return nil, err
+		}
+		l.kept[name] = &liveToken{from: from, access: access, pins: access.Header.Pins, looked: ws.app.Now()}
 	}
-	var err error
-	if l.store, err = ws.store(); err != nil {
-		return nil, err
-	}
-	l.src, err = ws.source(l.store)
-	return l, err
+	return l, nil
 }
 
 // Token returns a live token. Its errors are *proxy.TokenError.
@@ -75,7 +72,7 @@ func (l *liveTokens) Token(ctx context.Context, name string, refresh bool) (secr
 	case t.failed == nil && !refresh && l.unchanged(t, name, now):
 		return t.access.Token, nil
 	}
-	access, err := l.ws.handOut(ctx, l.store, l.src, name, connection.Option{Refresh: refresh})
+	access, err := t.from.token(ctx, name, connection.Option{Refresh: refresh})
 	switch {
 	case ctx.Err() != nil:
 		return secret.Text{}, ctx.Err()
@@ -101,7 +98,7 @@ func (l *liveTokens) unchanged(t *liveToken, name string, now time.Time) bool {
 	if since := now.Sub(t.looked); since >= 0 && since < lookEvery {
 		return true
 	}
-	h, err := l.store.Header(connection.Key{Project: l.src.Project, Name: name})
+	h, err := t.from.store.Header(connection.Key{Project: t.from.src.Project, Name: name})
 	if err != nil || h.Generation != t.access.Header.Generation {
 		return false
 	}

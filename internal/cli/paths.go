@@ -42,10 +42,11 @@ func runPaths(g *globals) error {
 		State     string `json:"state"`
 		Projects  string `json:"projects"`
 		Stores    string `json:"stores"`
+		Bundles   string `json:"bundles"`
 		Manifest  string `json:"manifest"` // empty in the personal project
 	}{
 		filepath.Join(ws.dirs.Config, config.FileName), ws.dirs.Providers, ws.dirs.State,
-		ws.registry.Path(), ws.storesDir(), manifest,
+		ws.registry.Path(), ws.storesDir(), ws.bundlesDir(), manifest,
 	}
 	if g.cfg.JSON {
 		return printJSON(g.app.Stdout, places)
@@ -56,6 +57,7 @@ func runPaths(g *globals) error {
 		{"state", places.State},
 		{"projects", places.Projects},
 		{"stores", places.Stores},
+		{"bundles", places.Bundles},
 	}
 	if manifest != "" {
 		rows = append(rows, []string{"manifest", manifest})

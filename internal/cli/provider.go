@@ -57,7 +57,7 @@ func newProviderListCmd(g *globals) *cobra.Command {
 }
 
 func providerFlows() []string {
-	return []string{providers.FlowBrowser, providers.FlowDevice, providers.FlowClientCredentials, providers.FlowKey}
+	return []string{providers.FlowBrowser, providers.FlowDevice, providers.FlowClientCredentials, providers.FlowJWTBearer, providers.FlowImplicit, providers.FlowKey}
 }
 
 func runProviderList(g *globals, word, flowName string) error {
@@ -177,6 +177,7 @@ type providerInfo struct {
 	Register      registerInfo   `json:"register"`
 	Notes         []string       `json:"notes"`
 	Sources       []sourceInfo   `json:"sources"`
+	Verified      bool           `json:"verified"` // some of it was read on a page of the vendor
 }
 
 type variableInfo struct {
@@ -239,7 +240,7 @@ func describeProvider(d *providers.Definition) providerInfo {
 		},
 		Revocation: revocationInfo{cmp.Or(d.Revocation.Style, "none"), d.Revocation.Page, d.Revocation.Notes},
 		Register:   registerInfo{d.Register.Page, orEmpty(d.Register.Steps), d.Register.Notes},
-		Notes:      orEmpty(d.Notes), Sources: []sourceInfo{},
+		Notes:      orEmpty(d.Notes), Sources: []sourceInfo{}, Verified: d.Verified(),
 	}
 	if d.AuthorizationEndpoint == "" {
 		info.PKCE = ""
@@ -448,6 +449,9 @@ func providerPage(d *providers.Definition) string {
 	}
 	if len(d.Sources) > 0 {
 		p.head("Sources")
+		if !d.Verified() {
+			p.text("  ", "", "None of these facts was compared with a page of the vendor yet. If connect fails, look at the page below first.")
+		}
 		for _, s := range d.Sources {
 			mark := ""
 			if s.Unverified {

@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -329,13 +327,7 @@ func (ws *workspace) underProxy(ctx context.Context, argv []string, p *proxy.Rev
 	app := ws.app
 	environ := inject.ChildEnv(app.Environ(), []inject.Var{{Name: proxyKeyVariable, Value: p.Key()}})
 	environ = append(environ, proxyURLVariable+"="+p.URL())
-	return inject.Run(ctx, argv, environ, inject.Streams{Stdin: app.Stdin, Stdout: app.Stdout, Stderr: app.Stderr}, func(child *os.Process) {
-		n := app.interruptedBy()
-		if n == 2 && app.StdinTTY {
-			return // Ctrl-C at a terminal has reached the child as well
-		}
-		_ = child.Signal(syscall.Signal(n))
-	})
+	return ended(inject.Run(ctx, inject.Child{Argv: argv, Env: environ, Stdin: app.Stdin, Stdout: app.Stdout, Stderr: app.Stderr}))
 }
 
 // requestLog writes a line for each request.

@@ -37,7 +37,15 @@ func TestAPIRedirectIsNotFollowed(t *testing.T) {
 	}}}
 	for _, location := range []string{elsewhere.URL, "/again", api.URL + "/again"} {
 		to.Store(location)
-		resp, err := ws.call(t.Context(), apiOptions{Path: "me"}, access)
+		request, err := ws.apiRequest(&apiOptions{Path: "me"}, &access.Header.Pins, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		caller, err := ws.caller(access)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := caller.Do(t.Context(), request)
 		if err != nil {
 			t.Fatal(err)
 		}

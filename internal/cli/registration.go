@@ -34,7 +34,7 @@ func (a *attempt) findClient(ctx context.Context, s *store.Store) (err error) {
 	c := &a.client
 	var reg *connection.Registration
 	if s != nil {
-		reg, err = s.Registration(a.provider, a.ws.projectID)
+		reg, err = s.Registration(a.clientName(), a.ws.projectID)
 		if err != nil && !errors.Is(err, connection.ErrNotStored) {
 			return err
 		}
@@ -43,7 +43,7 @@ func (a *attempt) findClient(ctx context.Context, s *store.Store) (err error) {
 	if reg == nil {
 		// One that is for all projects lies in the store of the project in
 		// which it was set.
-		if reg, holder, err = a.ws.registrationElsewhere(a.provider); err != nil {
+		if reg, holder, err = a.ws.registrationElsewhere(a.clientName()); err != nil {
 			return err
 		}
 	}
@@ -87,6 +87,13 @@ func (a *attempt) findClient(ctx context.Context, s *store.Store) (err error) {
 		return nil
 	}
 	switch {
+	case a.opts.Key.given():
+		if err := a.readKey(); err != nil {
+			return err
+		}
+		same = reg != nil && reg.ClientID == c.ID
+	case a.opts.SecretStdin && a.byKey():
+		return usagef("--client-secret-stdin goes with --key-file here: the client is stored with both")
 	case a.opts.SecretStdin:
 		if c.ID == "" {
 			return usagef("--client-secret-stdin needs --client-id, or a client that is stored")
@@ -111,7 +118,7 @@ func (a *attempt) findClient(ctx context.Context, s *store.Store) (err error) {
 		}
 		c.keep = holder != s // refreshes look for it in the project's own store
 	}
-	if c.Secret.IsZero() && c.ID != "" {
+	if c.Secret.IsZero() && c.ID != "" && !a.byKey() {
 		pins, err := a.def.Pin(providers.PinOptions{Flow: flow.FlowBrowser, Variables: c.Variables, ClientID: c.ID, HasSecret: true, RedirectURI: c.RedirectURI})
 		if err == nil {
 			if c.Secret, err = a.ws.variableSecret(&pins); err != nil {
@@ -132,10 +139,22 @@ func (a *attempt) findClient(ctx context.Context, s *store.Store) (err error) {
 	if c.ID != "" || a.opts.ImportStdin {
 		return nil // a personal access token needs no client; a refresh token says so later
 	}
+	if takes, _ := takesKey(a.def.Provider, a.opts.Flow); takes && (a.byKey() || len(a.def.Flows) == 1) {
+		return failf(exitUsage, fmt.Sprintf("make a key at %s and give it with --key-file PATH", a.registerPage()),
+			"no key of a client is known for %s", oauth.Clean(a.def.Name))
+	}
 	if a.ws.person() {
 		return a.registerWithPerson(ctx)
 	}
 	return a.noClient()
+}
+
+// clientName is the name that the client of this login is registered under.
+func (a *attempt) clientName() string {
+	if a.byKey() {
+		return connection.ClientName(a.provider, connection.FlowJWTBearer)
+	}
+	return a.provider
 }
 
 // registrationElsewhere finds a client that is for all projects of the user in
@@ -260,7 +279,7 @@ func (c *clientChoice) save(ctx context.Context, ws *workspace, s *store.Store, 
 	}
 	method := a.pins.AuthMethod
 	err := s.SetClient(ctx, connection.Registration{
-		Provider:      a.provider,
+		Provider:      a.clientName(),
 		ClientID:      c.ID,
 		TokenEndpoint: a.pins.TokenEndpoint,
 		AuthMethod:    method,
@@ -270,6 +289,10 @@ func (c *clientChoice) save(ctx context.Context, ws *workspace, s *store.Store, 
 	if err != nil {
 		return fmt.Errorf("store the client of %s: %w", a.provider, err)
 	}
-	ws.say("Stored client %s for %s.", oauth.Clean(c.ID), oauth.Clean(a.def.Name))
+	what := "client " + oauth.Clean(c.ID)
+	if a.opts.Key.given() {
+		what = describeKey(c.ID)
+	}
+	ws.say("Stored %s for %s.", what, oauth.Clean(a.def.Name))
 	return nil
 }

@@ -78,6 +78,9 @@ func runReset(ctx context.Context, g *globals, opts resetOptions) error {
 	if len(metas) > 0 {
 		ws.say("and the keychain items that belong to them. Nothing is revoked at the providers.")
 	}
+	if n := ws.liveBundles(); n > 0 {
+		ws.warn("still good elsewhere: %s made here; 'apiauth bundle revoke' says what ends such a thing", plural(n, "bundle"))
+	}
 	if err := ws.agreeToReset(ctx, opts.Yes); err != nil {
 		return err
 	}
@@ -195,6 +198,11 @@ func (r *reset) files() {
 		} {
 			_ = os.Remove(name) // empty files that nobody misses
 		}
+		lists, _ := filepath.Glob(filepath.Join(ws.bundlesDir(), "*.json"))
+		for _, path := range lists {
+			remove(path)
+		}
+		_ = os.Remove(ws.bundlesDir())
 		_ = os.Remove(ws.storesDir())
 		_ = os.Remove(ws.dirs.State) // stays when something else is in it
 	}

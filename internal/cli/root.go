@@ -105,7 +105,8 @@ to whatever needs it: a script, a build, a CI job, a front end in development.
 func commandNames() []string {
 	return []string{
 		"connect", "disconnect", "rename", "status", "list",
-		"token", "exec", "env", "api", "proxy",
+		"token", "exec", "env", "secrets", "api", "proxy", "serve", "git-credential",
+		"bundle", "scan", "revoke",
 		"client", "provider", "project", "store",
 		"doctor", "paths", "reset", "sandbox", "completion", "version",
 	}
@@ -128,12 +129,26 @@ func constructor(name string) func(*globals) *cobra.Command {
 		return newTokenCmd
 	case "exec":
 		return newExecCmd
+	case isolatedName:
+		return newIsolatedCmd
 	case "env":
 		return newEnvCmd
+	case "secrets":
+		return newSecretsCmd
 	case "api":
 		return newAPICmd
+	case "bundle":
+		return newBundleCmd
+	case "serve":
+		return newServeCmd
+	case "git-credential":
+		return newGitCredentialCmd
 	case "proxy":
 		return newProxyCmd
+	case "scan":
+		return newScanCmd
+	case "revoke":
+		return newRevokeCmd
 	case "client":
 		return newClientCmd
 	case "provider":

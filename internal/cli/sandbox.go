@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -314,11 +313,5 @@ func (r *sandboxRun) environ() []string {
 // run starts the command and waits: the sandbox lives as long as it does.
 func (r *sandboxRun) run(ctx context.Context, argv, environ []string) error {
 	app := r.g.app
-	return inject.Run(ctx, argv, environ, inject.Streams{Stdin: app.Stdin, Stdout: app.Stdout, Stderr: app.Stderr}, func(p *os.Process) {
-		n := app.interruptedBy()
-		if n == 2 && app.StdinTTY {
-			return // Ctrl-C at a terminal has reached the child as well
-		}
-		_ = p.Signal(syscall.Signal(n))
-	})
+	return ended(inject.Run(ctx, inject.Child{Argv: argv, Env: environ, Stdin: app.Stdin, Stdout: app.Stdout, Stderr: app.Stderr}))
 }

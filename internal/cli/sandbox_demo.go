@@ -92,7 +92,10 @@ func (r *sandboxRun) step(ctx context.Context, args ...string) (string, error) {
 	inner := *r.inner
 	inner.Stdout, inner.Stderr = &stdout, &stderr
 	inner.Exec = func(argv, env []string) error {
-		return inject.Run(ctx, argv, r.withPrivate(env), inject.Streams{Stdin: strings.NewReader(""), Stdout: &stdout, Stderr: &stderr}, func(p *os.Process) { _ = p.Kill() })
+		return ended(inject.Run(ctx, inject.Child{
+			Argv: argv, Env: r.withPrivate(env), Stdin: strings.NewReader(""), Stdout: &stdout, Stderr: &stderr,
+			Stop: func(p *os.Process) { _ = p.Kill() },
+		}))
 	}
 	if code := Main(ctx, &inner, args); code != exitOK {
 		_, _ = io.Copy(r.g.app.Stderr, &stderr)

@@ -16,7 +16,6 @@ import (
 	"github.com/apiauth/apiauth/internal/connection"
 	"github.com/apiauth/apiauth/internal/oauth"
 	"github.com/apiauth/apiauth/internal/project"
-	"github.com/apiauth/apiauth/internal/store"
 )
 
 type statusOptions struct {
@@ -74,17 +73,14 @@ type statusEntry struct {
 }
 
 // entries lists what is stored and what the manifest asks for.
-func (ws *workspace) entries(names []string) ([]statusEntry, *store.Store, error) {
-	if _, err := ws.bound(); err != nil {
-		return nil, nil, err
-	}
-	s, err := ws.store()
-	if err != nil && !errors.Is(err, errNoStore) {
+func (ws *workspace) entries(names []string) ([]statusEntry, connection.Store, error) {
+	s, project, err := ws.shown()
+	if err != nil {
 		return nil, nil, err
 	}
 	var stored []string
 	if s != nil {
-		if stored, err = s.Names(ws.projectID); err != nil {
+		if stored, err = s.Names(project); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -113,7 +109,7 @@ func (ws *workspace) entries(names []string) ([]statusEntry, *store.Store, error
 			}
 		}
 		if slices.Contains(stored, name) {
-			e.Header, e.Problem = s.Header(connection.Key{Project: ws.projectID, Name: name})
+			e.Header, e.Problem = s.Header(connection.Key{Project: project, Name: name})
 			if e.Problem == nil {
 				e.Missing = e.Header.Missing(e.Needed)
 			}
@@ -121,6 +117,29 @@ func (ws *workspace) entries(names []string) ([]statusEntry, *store.Store, error
 		list = append(list, e)
 	}
 	return list, s, nil
+}
+
+// shown is the store whose connections a person is shown: the bundle's, where
+// the environment holds one, else the project's; nil where there is none yet.
+func (ws *workspace) shown() (connection.Store, string, error) {
+	b, err := ws.bundle()
+	if err != nil {
+		return nil, "", err
+	}
+	if b != nil {
+		return b.Store, b.Project, nil
+	}
+	if _, err := ws.bound(); err != nil {
+		return nil, "", err
+	}
+	s, err := ws.store()
+	if errors.Is(err, errNoStore) {
+		return nil, ws.projectID, nil
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	return s, ws.projectID, nil
 }
 
 func runStatus(ctx context.Context, g *globals, opts statusOptions) error {
@@ -173,7 +192,7 @@ func (ws *workspace) prove(ctx context.Context, e *statusEntry) {
 	}
 }
 
-func (ws *workspace) printStatus(s *store.Store, list []statusEntry) error {
+func (ws *workspace) printStatus(s connection.Store, list []statusEntry) error {
 	if len(list) == 0 {
 		ws.say("Nothing is connected in %s. 'apiauth connect NAME' begins.", ws.label())
 		return nil
@@ -211,7 +230,7 @@ func (ws *workspace) printStatus(s *store.Store, list []statusEntry) error {
 	return nil
 }
 
-func (ws *workspace) printHeader(row func(label, value string), s *store.Store, e *statusEntry, now time.Time) {
+func (ws *workspace) printHeader(row func(label, value string), s connection.Store, e *statusEntry, now time.Time) {
 	h := e.Header
 	row("provider", oauth.Clean(h.Provider))
 	row("account", describeAccount(h.Account))
@@ -317,7 +336,7 @@ type statusJSON struct {
 	LiveDetail      string     `json:"live_detail,omitempty"`
 }
 
-func writeStatusJSON(w io.Writer, ws *workspace, s *store.Store, list []statusEntry) error {
+func writeStatusJSON(w io.Writer, ws *workspace, s connection.Store, list []statusEntry) error {
 	docs := make([]statusJSON, 0, len(list))
 	for _, e := range list {
 		docs = append(docs, e.json(ws, s))
@@ -328,7 +347,7 @@ func writeStatusJSON(w io.Writer, ws *workspace, s *store.Store, list []statusEn
 	return enc.Encode(docs)
 }
 
-func (e *statusEntry) json(ws *workspace, s *store.Store) statusJSON {
+func (e *statusEntry) json(ws *workspace, s connection.Store) statusJSON {
 	doc := statusJSON{Name: e.Name, Project: ws.projectID, State: "not-connected", ScopesNeeded: e.Needed, ScopesMissing: e.Missing}
 	if e.LiveErr != nil || e.Live != "" {
 		ok := e.LiveErr == nil

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/apiauth/apiauth/internal/bundle"
 	"github.com/apiauth/apiauth/internal/connection"
 	"github.com/apiauth/apiauth/internal/inject"
 	"github.com/apiauth/apiauth/internal/oauth"
@@ -17,61 +18,132 @@ import (
 	"github.com/apiauth/apiauth/internal/strictyaml"
 )
 
-// token gets a live token of one connection of the project, and tells an
-// unknown name (2) from one that is known and not connected (4).
-func (ws *workspace) token(ctx context.Context, name string, o connection.Option) (connection.Access, error) {
-	if _, err := ws.bound(); err != nil {
-		return connection.Access{}, err
-	}
+// origin hands out the tokens of a connection, from wherever they come here.
+type origin struct {
+	store connection.Store
+	src   *connection.Source
+	// remedy says what a person can do about an error of src.
+	remedy func(name string, err error) error
+	// note tells of what is odd about a token that was refreshed; may be nil.
+	note func(a connection.Access)
+}
+
+// origin finds where a connection's tokens come from: the bundle in the
+// environment, a client's variables, or the project's store. It tells an unknown
+// name (2) from one that is known and not connected (4).
+func (ws *workspace) origin(name string) (*origin, error) {
 	if !project.ValidName(name) {
-		return connection.Access{}, usagef("%q is no connection name", oauth.Clean(name))
+		return nil, usagef("%q is no connection name", oauth.Clean(name))
+	}
+	b, err := ws.bundle()
+	switch {
+	case err != nil:
+		return nil, err
+	case b != nil:
+		return ws.bundleOrigin(b, name)
+	}
+	if from, err := ws.clientOrigin(name); from != nil || err != nil {
+		return from, err
+	}
+	from, err := ws.storeOrigin(name)
+	if err != nil {
+		return nil, ws.inJob(name, err)
+	}
+	return from, nil
+}
+
+// storeOrigin hands out what the project has stored.
+func (ws *workspace) storeOrigin(name string) (*origin, error) {
+	if _, err := ws.bound(); err != nil {
+		return nil, err
 	}
 	s, err := ws.store()
 	if errors.Is(err, errNoStore) {
-		return connection.Access{}, ws.notConnected(name)
+		return nil, ws.notConnected(name)
 	}
 	if err != nil {
-		return connection.Access{}, err
+		return nil, err
+	}
+	if err := ws.refuseForeign(name); err != nil {
+		return nil, err
 	}
 	src, err := ws.source(s)
 	if err != nil {
-		return connection.Access{}, err
+		return nil, err
 	}
-	return ws.handOut(ctx, s, src, name, o)
+	remedy := func(name string, err error) error {
+		switch {
+		case errors.Is(err, connection.ErrNotConnected):
+			err = ws.notConnected(name)
+		case errors.Is(err, connection.ErrNeedsConnect):
+			err = failf(exitNeedsConnect, "run 'apiauth connect "+name+"' to grant access again", "%w", err)
+		case errors.Is(err, connection.ErrStoreKey) && s.Kind() == store.KindKeychain:
+			return failf(exitStore, "unless another keychain has it: run 'apiauth connect "+name+"' to grant access again", "%w", err)
+		}
+		return ws.inJob(name, err)
+	}
+	return &origin{store: s, src: src, remedy: remedy}, nil
 }
 
-// handOut gets a live token from a source of the project's, and says what to do where
-// there is none.
-func (ws *workspace) handOut(ctx context.Context, s *store.Store, src *connection.Source, name string, o connection.Option) (connection.Access, error) {
-	access, err := src.Token(ctx, name, o)
-	if errors.Is(err, connection.ErrNotConnected) {
-		return connection.Access{}, ws.notConnected(name)
+// token gets a live token.
+func (o *origin) token(ctx context.Context, name string, opt connection.Option) (connection.Access, error) {
+	access, err := o.src.Token(ctx, name, opt)
+	return o.handedOut(ctx, name, access, err)
+}
+
+// narrower is token for one that can do less.
+func (o *origin) narrower(ctx context.Context, name string, n connection.Narrow, opt connection.Option) (connection.Access, error) {
+	access, err := o.src.Downscope(ctx, name, n, opt)
+	return o.handedOut(ctx, name, access, err)
+}
+
+func (o *origin) handedOut(ctx context.Context, name string, access connection.Access, err error) (connection.Access, error) {
+	if err != nil {
+		return connection.Access{}, o.remedy(name, err)
 	}
-	if errors.Is(err, connection.ErrNeedsConnect) {
-		return connection.Access{}, failf(exitNeedsConnect, "run 'apiauth connect "+name+"' to grant access again", "%w", err)
-	}
-	if errors.Is(err, connection.ErrStoreKey) && s.Kind() == store.KindKeychain {
-		return connection.Access{}, failf(exitStore, "unless another keychain has it: run 'apiauth connect "+name+"' to grant access again", "%w", err)
-	}
-	if err == nil && ctx.Err() != nil {
+	if ctx.Err() != nil {
 		// A signal came while the answer was on its way: that is stored now.
 		return connection.Access{}, context.Cause(ctx)
 	}
-	return access, err
+	if o.note != nil && access.Refreshed {
+		o.note(access)
+	}
+	return access, nil
+}
+
+// token gets a live token of one connection.
+func (ws *workspace) token(ctx context.Context, name string, o connection.Option) (connection.Access, error) {
+	from, err := ws.origin(name)
+	if err != nil {
+		return connection.Access{}, err
+	}
+	return from.token(ctx, name, o)
+}
+
+// narrower gets a live token of one connection that can do less.
+func (ws *workspace) narrower(ctx context.Context, name string, n connection.Narrow, o connection.Option) (connection.Access, error) {
+	from, err := ws.origin(name)
+	if err != nil {
+		return connection.Access{}, err
+	}
+	return from.narrower(ctx, name, n, o)
+}
+
+// knownName reports whether the manifest or the catalogue knows a name.
+func (ws *workspace) knownName(name string) bool {
+	if ws.manifest != nil {
+		if _, ok := ws.manifest.Connection(name); ok {
+			return true
+		}
+	}
+	_, err := ws.catalogue.Get(name)
+	var unknown *providers.UnknownError
+	return !errors.As(err, &unknown)
 }
 
 // notConnected is the error for a name under which nothing is stored.
 func (ws *workspace) notConnected(name string) error {
-	known := false
-	if ws.manifest != nil {
-		_, known = ws.manifest.Connection(name)
-	}
-	if !known {
-		_, err := ws.catalogue.Get(name)
-		var unknown *providers.UnknownError
-		known = !errors.As(err, &unknown)
-	}
-	if known {
+	if ws.knownName(name) {
 		return failf(exitNeedsConnect, "run 'apiauth connect "+name+"'", "%q is not connected in %s", name, ws.label())
 	}
 	candidates := ws.names()
@@ -143,11 +215,33 @@ func cutVariable(item string) (name, variable string, given bool) {
 }
 
 // selected returns the connections to hand out: those named, else the
-// manifest's. The personal project hands out nothing that is not named.
+// manifest's, else those of the bundle, which were chosen when it was made. The
+// personal project hands out nothing that is not named.
 func (ws *workspace) selected(named []string) ([]selection, error) {
-	if _, err := ws.bound(); err != nil {
+	if _, err := ws.bound(); err != nil && ws.bindingNeeded() {
+		name := ""
+		if list, lerr := ws.chosen(nil, named); lerr == nil {
+			name = list[0].Name
+		}
+		return nil, ws.inJob(name, err)
+	}
+	b, err := ws.bundle()
+	if err != nil {
 		return nil, err
 	}
+	list, err := ws.chosen(b, named)
+	if err != nil || b == nil {
+		return list, err
+	}
+	for i, sel := range list {
+		if s, ok := b.Summary(sel.Name); ok && sel.Variable == "" {
+			list[i].Variable = s.Env
+		}
+	}
+	return list, nil
+}
+
+func (ws *workspace) chosen(b *bundle.Bundle, named []string) ([]selection, error) {
 	if len(named) > 0 {
 		list, err := parseSelections(named)
 		if err != nil {
@@ -159,6 +253,13 @@ func (ws *workspace) selected(named []string) ([]selection, error) {
 					list[i].Variable = c.Env
 				}
 			}
+		}
+		return list, nil
+	}
+	if ws.manifest == nil && b != nil {
+		var list []selection
+		for _, s := range b.Connections {
+			list = append(list, selection{s.Name, s.Env})
 		}
 		return list, nil
 	}

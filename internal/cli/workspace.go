@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/apiauth/apiauth/internal/bundle"
 	"github.com/apiauth/apiauth/internal/config"
 	"github.com/apiauth/apiauth/internal/connection"
 	"github.com/apiauth/apiauth/internal/keyring"
@@ -38,6 +39,9 @@ type workspace struct {
 	keychain *keyring.Keyring
 	http     *oauth.HTTP
 	opened   *store.Store
+	unsealed *bundle.Bundle // from APIAUTH_BUNDLE, once opened
+	memory   *bundle.Store  // client credentials from variables
+	trace    *trace         // with --debug
 }
 
 // workspace finds the project that the command runs in. An unbound folder is
@@ -141,6 +145,7 @@ func (ws *workspace) storeOptions() store.Options {
 		IsNotFound: func(err error) bool { return errors.Is(err, keyring.ErrNotFound) },
 		Key:        func() (secret.Text, error) { return ws.secretVariable("APIAUTH_STORE_KEY") },
 		Passphrase: ws.passphrase,
+		Warn:       ws.warn,
 		Rand:       ws.app.Rand,
 		Now:        ws.app.Now,
 	}
@@ -266,6 +271,16 @@ func (ws *workspace) source(s *store.Store) (*connection.Source, error) {
 	if err != nil {
 		return nil, err
 	}
+	return ws.sourceOver(caught{s, ws.app.catch}, id)
+}
+
+// sourceOf is source for the connections of any project.
+func (ws *workspace) sourceOf(s *store.Store, id string) (*connection.Source, error) {
+	return ws.sourceOver(caught{s, ws.app.catch}, id)
+}
+
+// sourceOver hands out tokens of a project's connections in any store.
+func (ws *workspace) sourceOver(s connection.Store, id string) (*connection.Source, error) {
 	client, err := ws.issuer()
 	if err != nil {
 		return nil, err
@@ -275,7 +290,7 @@ func (ws *workspace) source(s *store.Store) (*connection.Source, error) {
 		return nil, err
 	}
 	src := &connection.Source{
-		Store:       caught{s, ws.app.catch},
+		Store:       s,
 		Project:     id,
 		Issuer:      client,
 		Definitions: ws.catalogue,
@@ -286,6 +301,9 @@ func (ws *workspace) source(s *store.Store) (*connection.Source, error) {
 		Warn:        ws.warn,
 	}
 	src.ClientSecret = func(ctx context.Context, h *connection.Header) (secret.Text, error) {
+		if h.Flow == connection.FlowJWTBearer {
+			return connection.StoredSecret(ctx, s, id, h) // the variable holds the secret of another client
+		}
 		t, err := ws.variableSecret(&h.Pins)
 		if err != nil || !t.IsZero() {
 			return t, err

@@ -36,6 +36,8 @@ func Environment() []Setting {
 		{Name: "APIAUTH_CLIENT_ID_<ID>", Use: "Client id for a provider."},
 		{Name: "APIAUTH_CLIENT_SECRET_<ID>", Use: "Client secret for a provider; also APIAUTH_CLIENT_SECRET_<ID>_FILE."},
 		{Name: "APIAUTH_CLIENT_ISSUER_<ID>", Use: "Issuer that the client secret is for, where <ID> is not in the catalogue."},
+		{Name: "APIAUTH_BUNDLE", Use: "Connections sealed by 'apiauth bundle create', for CI; also APIAUTH_BUNDLE_FILE."},
+		{Name: "APIAUTH_BUNDLE_KEY", Use: "The bundle's key; also APIAUTH_BUNDLE_KEY_FILE."},
 		{Name: "CI", Use: "Set to true: no browser is opened."},
 		{Name: "NO_COLOR", Use: "Set to anything: no colours."},
 		{Name: "BROWSER", Use: "Browsers to try, separated by colons; %s is the URL."},

@@ -52,6 +52,8 @@ const (
 	FlowPaste             = "paste"
 	FlowDevice            = "device"
 	FlowClientCredentials = "client-credentials"
+	FlowJWTBearer         = "jwt-bearer"
+	FlowImplicit          = "implicit"
 	FlowKey               = "key"    // a static key or personal access token
 	FlowImport            = "import" // an existing refresh token
 )
@@ -123,7 +125,13 @@ func (h *Header) Missing(needed []string) []string {
 
 // CanRenew reports whether a new access token can be had without a person.
 func (h *Header) CanRenew() bool {
-	return h.HasRefresh || h.Flow == FlowClientCredentials
+	return h.HasRefresh || h.ByClient()
+}
+
+// ByClient reports whether the client itself obtains the tokens, with its secret
+// or its key, so that nothing else is needed to renew them.
+func (h *Header) ByClient() bool {
+	return h.Flow == FlowClientCredentials || h.Flow == FlowJWTBearer
 }
 
 // Body is the sealed part of a record.
@@ -172,5 +180,13 @@ func (a Access) TTL(now time.Time) (ttl time.Duration, ok bool) {
 }
 
 func rules(p *providers.Pins) oauth.Rules {
-	return oauth.Rules{Type: p.Token.Type, ScopeSeparator: p.Token.ScopeSeparator, Keep: p.Token.Keep}
+	r := oauth.Rules{
+		Type: p.Token.Type, ScopeSeparator: p.Token.ScopeSeparator, Keep: p.Token.Keep, KeepAs: p.Token.KeepAs,
+		Inside: p.Token.Inside, Fields: p.Token.Fields, ErrorCodes: p.Token.ErrorCodes,
+		SelfRenewing: p.Token.Renewal != nil && p.Token.Renewal.SelfRenews,
+	}
+	if second := p.Token.SecondScopes; second != nil {
+		r.SecondScopes, r.SecondPrefix = second.Field, second.Prefix
+	}
+	return r
 }

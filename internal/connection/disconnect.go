@@ -112,10 +112,11 @@ func (s *Source) revoke(ctx context.Context, rec *Record, refresh, clientSecret 
 	err := s.Issuer.Revoke(ctx, oauth.RevokeRequest{
 		Style:                 p.Revocation.Style,
 		Endpoint:              p.RevocationEndpoint,
-		Client:                client(&rec.Header, clientSecret),
+		Client:                Client(p, clientSecret),
 		Access:                rec.Body.Access,
 		Refresh:               refresh,
 		Subject:               rec.Account.Subject,
+		Rename:                p.Token.Rename,
 		AllowInsecureLoopback: p.AllowInsecureLoopback,
 	})
 	return err == nil, err

@@ -1,6 +1,7 @@
 package connection
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,9 @@ type Login struct {
 	Request *oauth.TokenRequest
 	Answer  *oauth.Answer
 	Key     secret.Text
+	// Client authenticates a second request, where the provider exchanges the
+	// token of a login for a long-lived one. Zero: the stored client.
+	Client oauth.Client
 	// Imported is the refresh token inside Request that stays valid when the
 	// answer brings no other one.
 	Imported secret.Text
@@ -143,7 +147,7 @@ func (s *Source) enrollLocked(ctx context.Context, key Key, l Login) (_ *Record,
 		if err := guard.Seal(ctx, encodeAnswer(ans, secret.Text{})); err != nil {
 			s.warn("the issuer's answer could not be written ahead: %v", err)
 		}
-	} else if ans, err = sendSealed(ctx, s, guard, *l.Request, l.Imported); err != nil {
+	} else if ans, err = s.sendOnce(ctx, guard, &l); err != nil {
 		_ = guard.Drop()
 		kind := ErrTemporary
 		if errors.Is(err, oauth.ErrRefused) {
@@ -151,7 +155,7 @@ func (s *Source) enrollLocked(ctx context.Context, key Key, l Login) (_ *Record,
 		}
 		return nil, nil, definite(kind, err, "exchange the login for tokens of %q", key.Name)
 	}
-	next, err := r.granted(context.WithoutCancel(ctx), cur, l.Draft, l.Callback, ans)
+	next, err := r.granted(context.WithoutCancel(ctx), cur, l.Draft, l.Callback, ans, l.Client)
 	if err != nil {
 		_ = guard.Drop()
 		return nil, nil, exchangeError(key.Name, err)
@@ -160,8 +164,24 @@ func (s *Source) enrollLocked(ctx context.Context, key Key, l Login) (_ *Record,
 	return next, guard, nil
 }
 
+// sendOnce sends the request of a login, and a second time only where it uses
+// nothing up and the first failed because our clock is wrong.
+func (s *Source) sendOnce(ctx context.Context, guard Guard, l *Login) (oauth.Answer, error) {
+	ans, err := sendSealed(ctx, s, guard, *l.Request, l.Imported)
+	if err != nil {
+		return ans, err
+	}
+	if _, refused := oauth.ParseToken(ans, rules(&l.Draft.Pins)); l.Request.Skewed(ans, refused) {
+		s.warnClock(ans)
+		return sendSealed(ctx, s, guard, *l.Request, l.Imported)
+	}
+	return ans, nil
+}
+
 func exchangeError(name string, err error) error {
 	switch code := oauth.ErrorCode(err); {
+	case errors.Is(err, ErrTemporary):
+		return err
 	case code == "invalid_client" || code == "unauthorized_client" || code == "incorrect_client_credentials":
 		return definite(ErrClient, err, "connect %q", name)
 	case oauth.IsTemporary(err):
@@ -172,15 +192,16 @@ func exchangeError(name string, err error) error {
 }
 
 // granted makes a record of a first token response. It does not store it.
-func (s *Source) granted(ctx context.Context, cur *Record, draft Header, callback map[string]string, ans oauth.Answer) (*Record, error) {
+func (s *Source) granted(ctx context.Context, cur *Record, draft Header, callback map[string]string, ans oauth.Answer, c oauth.Client) (*Record, error) {
 	tok, err := oauth.ParseToken(ans, rules(&draft.Pins))
 	if err != nil {
 		return nil, err
 	}
+	tok, ans = s.upgrade(ctx, &draft, tok, ans, c)
 	next := &Record{Header: draft}
 	next.State = StateOK
 	next.Body.Kept = maps.Clone(callback)
-	next.HasRefresh = !tok.Refresh.IsZero() && draft.Flow != FlowClientCredentials
+	next.HasRefresh = !tok.Refresh.IsZero() && !draft.ByClient()
 	if next.HasRefresh {
 		next.Body.Refresh = tok.Refresh
 	}
@@ -194,6 +215,9 @@ func (s *Source) granted(ctx context.Context, cur *Record, draft Header, callbac
 	if d := draft.Pins.Token.GrantLifetime; d > 0 {
 		next.GrantDeadline = next.ConnectedAt.Add(time.Duration(d) * time.Second)
 	}
+	if err := s.chooseSite(ctx, cur, next); err != nil {
+		return nil, err
+	}
 	if err := next.Pins.BindAPI(next.Body.Kept); err != nil {
 		return nil, definite(ErrRefused, err, "bind %q to its API", draft.Name)
 	}
@@ -206,8 +230,13 @@ func (s *Source) granted(ctx context.Context, cur *Record, draft Header, callbac
 
 // identify asks the provider who signed in. Not knowing is no failure.
 func (s *Source) identify(ctx context.Context, rec *Record) {
-	if rec.Flow == FlowClientCredentials {
+	switch j := rec.Pins.JWTBearer; {
+	case rec.Flow == FlowClientCredentials:
 		rec.Account = Account{Label: "(the client itself)"}
+		return
+	case rec.Flow == FlowJWTBearer && j != nil:
+		who := oauth.Clean(cmp.Or(j.Subject, rec.Pins.ClientID))
+		rec.Account = Account{Subject: who, Label: who}
 		return
 	}
 	account, err := s.Identify(ctx, rec)

@@ -39,6 +39,9 @@ var (
 	ErrStoreRead  = errors.New("the store cannot be read")
 	ErrNotKept    = errors.New("the keychain answered success and did not keep the value")
 	ErrStoreKey   = errors.New("the store's key is missing or wrong")
+	// ErrNotExclusive: two could hold a connection's lock at once, and both would
+	// use up its refresh token.
+	ErrNotExclusive = errors.New("locks do not exclude each other")
 )
 
 // LockedError says that another process held the connection's lock for longer

@@ -174,6 +174,7 @@ type sealedOnly struct {
 	inner interface {
 		PostToken(context.Context, oauth.TokenRequest) (oauth.Answer, error)
 		Identity(context.Context, oauth.IdentityRequest) (oauth.Account, error)
+		Sites(context.Context, oauth.SitesRequest) ([]oauth.Site, error)
 		Revoke(context.Context, oauth.RevokeRequest) error
 	}
 	n int
@@ -184,6 +185,10 @@ func (s sealedOnly) PostToken(ctx context.Context, r oauth.TokenRequest) (oauth.
 		return oauth.Answer{}, oauth.ErrNotSent
 	}
 	return s.inner.PostToken(ctx, r)
+}
+
+func (s sealedOnly) Sites(ctx context.Context, r oauth.SitesRequest) ([]oauth.Site, error) {
+	return s.inner.Sites(ctx, r)
 }
 
 func (s sealedOnly) Identity(ctx context.Context, r oauth.IdentityRequest) (oauth.Account, error) {

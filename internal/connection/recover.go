@@ -132,7 +132,7 @@ func (r *renewal) promoteExchange(ctx context.Context, rec *Record, j *Journal) 
 	if err != nil {
 		return rec, false, r.guard.Drop()
 	}
-	next, err := r.granted(ctx, rec, *j.Intent.Draft, j.Intent.Kept, ans)
+	next, err := r.granted(ctx, rec, *j.Intent.Draft, j.Intent.Kept, ans, oauth.Client{})
 	if err != nil {
 		// Not the error: what the issuer said may repeat the code, and the
 		// request that could tell is gone.

@@ -268,6 +268,10 @@ func (s *scripted) PostToken(ctx context.Context, r oauth.TokenRequest) (oauth.A
 	return step(ctx)
 }
 
+func (s *scripted) Sites(context.Context, oauth.SitesRequest) ([]oauth.Site, error) {
+	return nil, errors.New("nobody asks here which sites there are")
+}
+
 func (s *scripted) Identity(context.Context, oauth.IdentityRequest) (oauth.Account, error) {
 	return oauth.Account{Subject: "s"}, nil
 }

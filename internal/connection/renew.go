@@ -1,16 +1,16 @@
 package connection
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/apiauth/apiauth/internal/oauth"
+	"github.com/apiauth/apiauth/internal/providers"
 	"github.com/apiauth/apiauth/internal/secret"
 )
 
@@ -209,6 +209,7 @@ func (r *renewal) send(ctx context.Context, rec *Record, grant Grant, clientSecr
 		resent      bool
 		secondGrant bool
 		serverError bool
+		signedAgain bool // with the issuer's clock
 		notSent     int
 	)
 	for {
@@ -252,6 +253,10 @@ func (r *renewal) send(ctx context.Context, rec *Record, grant Grant, clientSecr
 			return oauth.Token{}, ans, err // the sealed answer stays: a grant may be in it
 		case r.requests >= maxTokenRequests:
 			return oauth.Token{}, ans, r.drop(err)
+		case req.Skewed(ans, err) && !signedAgain:
+			signedAgain = true
+			r.warnClock(ans)
+			continue
 		case oauth.ErrorCode(err) == "invalid_grant" && !secondGrant:
 			secondGrant = true
 			if !rec.Body.Spare.IsZero() && grant.Refresh.Equal(rec.Body.Refresh) {
@@ -371,26 +376,78 @@ func sendSealed(ctx context.Context, s *Source, guard Guard, req oauth.TokenRequ
 // request builds what renews rec.
 func (r *renewal) request(rec *Record, grant Grant, clientSecret secret.Text) oauth.TokenRequest {
 	p := &rec.Pins
-	req := oauth.TokenRequest{
-		Endpoint:              tokenEndpoint(rec),
-		Client:                client(&rec.Header, clientSecret),
-		Headers:               p.Token.Headers,
-		AllowInsecureLoopback: p.AllowInsecureLoopback,
-	}
-	if rec.Flow == FlowClientCredentials {
-		req.Form = oauth.ClientCredentialsForm(JoinScopes(rec.ScopesAsked, p.Token.RequestScopeSeparator), p.Token.Params)
+	c := Client(p, clientSecret)
+	switch rec.Flow {
+	case FlowJWTBearer:
+		return JWTBearerRequest(p, clientSecret, rec.ScopesAsked)
+	case FlowClientCredentials:
+		req := tokenRequest(p, c)
+		req.Form = oauth.ClientCredentialsForm(JoinScopes(rec.ScopesAsked, p.Token.RequestScopeSeparator), p.Token.Params).WithResources(p.Resources)
 		return req
 	}
-	req.Form = oauth.RefreshForm(grant.Refresh)
-	for _, name := range slices.Sorted(maps.Keys(p.Token.Params)) {
-		req.Form = append(req.Form, oauth.Param{Name: name, Value: p.Token.Params[name]})
+	return RefreshRequest(p, c, grant.Refresh)
+}
+
+// tokenRequest is a request to the token endpoint as the provider wants it, still
+// without a form.
+func tokenRequest(p *providers.Pins, c oauth.Client) oauth.TokenRequest {
+	return oauth.TokenRequest{
+		Endpoint:              p.TokenEndpoint,
+		Client:                c,
+		Headers:               p.Token.Headers,
+		Format:                p.Token.Request,
+		Rename:                p.Token.Rename,
+		Omit:                  p.Token.OmitParams,
+		AllowInsecureLoopback: p.AllowInsecureLoopback,
 	}
+}
+
+// RefreshRequest is the request that renews a grant (RFC 6749 section 6, and how
+// the provider departs from it). refresh is the access token where that renews
+// itself.
+func RefreshRequest(p *providers.Pins, c oauth.Client, refresh secret.Text) oauth.TokenRequest {
+	req := tokenRequest(p, c)
+	req.Endpoint = cmp.Or(p.RefreshEndpoint, p.TokenEndpoint)
+	req.Form = oauth.RefreshForm(refresh)
+	if renewal := p.Token.Renewal; renewal != nil {
+		req.Form = oauth.RenewalForm(renewal.GrantType, renewal.Param, refresh)
+		req.Format = cmp.Or(renewal.Request, req.Format)
+		if renewal.OmitClient {
+			req.Client = oauth.Client{Method: oauth.AuthOmitted}
+		}
+	}
+	req.Form = req.Form.With(p.Token.Params).With(p.Token.RefreshParams).WithResources(p.Resources)
 	return req
+}
+
+// JWTBearerRequest is the request of a client that signs an assertion with its
+// key (RFC 7523 section 2.1). key is what Key.Encode wrote.
+func JWTBearerRequest(p *providers.Pins, key secret.Text, scopes []string) oauth.TokenRequest {
+	j := p.JWTBearer
+	if j == nil {
+		j = &providers.JWTBearerPin{Audience: p.TokenEndpoint}
+	}
+	req := tokenRequest(p, Client(p, key))
+	req.Assertion = &oauth.Assertion{
+		Issuer: p.ClientID, Subject: j.Subject, Audience: j.Audience, Claims: j.Claims,
+		Lifetime: time.Duration(j.Lifetime) * time.Second, Key: key, Alg: p.SigningAlg,
+	}
+	scope := JoinScopes(scopes, p.Token.RequestScopeSeparator)
+	if j.InClaim {
+		req.Assertion.Scope, scope = scope, ""
+	}
+	req.Form = oauth.JWTBearerForm(scope, p.Token.Params).WithResources(p.Resources)
+	return req
+}
+
+// warnClock says that our clock is wrong, and by how much.
+func (s *Source) warnClock(ans oauth.Answer) {
+	s.warn("this machine's clock differs from the issuer's by %s; the issuer's was used", ans.Date.Sub(ans.ReceivedAt).Abs().Round(time.Second))
 }
 
 // tokenEndpoint is where a connection is renewed.
 func tokenEndpoint(rec *Record) string {
-	if rec.Flow != FlowClientCredentials && rec.Pins.RefreshEndpoint != "" {
+	if !rec.ByClient() && rec.Pins.RefreshEndpoint != "" {
 		return rec.Pins.RefreshEndpoint
 	}
 	return rec.Pins.TokenEndpoint
@@ -418,7 +475,7 @@ func (r *renewal) successor(rec *Record, tok oauth.Token, ans oauth.Answer) *Rec
 	next.Body.Spare = secret.Text{}
 
 	switch {
-	case rec.Flow == FlowClientCredentials: // RFC 6749 section 4.4.3: a refresh token has no place here
+	case rec.ByClient(): // RFC 6749 section 4.4.3: a refresh token has no place here
 		return &next
 	case !tok.Refresh.IsZero() && !tok.Refresh.Equal(r.sent.Refresh):
 		r.rotate(rec, &next, tok.Refresh)
@@ -477,7 +534,7 @@ func (r *renewal) lost(rec, next *Record) {
 // was wrong about this too. sent is the hash of the token that was sent. It
 // returns rec as it is when there is nothing to salvage.
 func (r *renewal) salvage(ctx context.Context, rec *Record, ans oauth.Answer, sent string) (*Record, error) {
-	refresh := oauthRefresh(ans)
+	refresh := oauthRefresh(ans, &rec.Pins.Token)
 	if refresh.IsZero() || !rec.HasRefresh || tokenHash(refresh) == sent {
 		return rec, nil
 	}
@@ -504,20 +561,30 @@ func (r *renewal) salvage(ctx context.Context, rec *Record, ans oauth.Answer, se
 
 // oauthRefresh reads the refresh token of an answer whatever the rest of it is
 // like, or nothing.
-func oauthRefresh(ans oauth.Answer) secret.Text {
+func oauthRefresh(ans oauth.Answer, p *providers.TokenPin) secret.Text {
 	const limit = 64 << 10
-	var doc struct {
-		Error   any `json:"error"`
-		Refresh any `json:"refresh_token"`
-	}
-	if ans.Status/100 != 2 || json.Unmarshal(ans.Body, &doc) != nil || doc.Error != nil {
+	var doc map[string]any
+	if ans.Status/100 != 2 || json.Unmarshal(ans.Body, &doc) != nil || doc["error"] != nil {
 		return secret.Text{}
 	}
-	token, ok := doc.Refresh.(string)
+	if inner, ok := member(doc, p.Inside).(map[string]any); ok {
+		doc = inner
+	}
+	token, ok := member(doc, cmp.Or(p.Fields["refresh_token"], "refresh_token")).(string)
 	if !ok || len(token) > limit || strings.ContainsFunc(token, func(r rune) bool { return r < 0x20 || r > 0x7e }) {
 		return secret.Text{}
 	}
 	return secret.New(token)
+}
+
+// member returns what stands at a path of names, or nil.
+func member(doc map[string]any, path string) any {
+	name, rest, more := strings.Cut(path, ".")
+	if !more {
+		return doc[name]
+	}
+	inner, _ := doc[name].(map[string]any)
+	return member(inner, rest)
 }
 
 // mark decides what will be tried with the keychain for a new refresh token.

@@ -29,6 +29,7 @@ const (
 type issuer interface {
 	PostToken(ctx context.Context, r oauth.TokenRequest) (oauth.Answer, error)
 	Identity(ctx context.Context, r oauth.IdentityRequest) (oauth.Account, error)
+	Sites(ctx context.Context, r oauth.SitesRequest) ([]oauth.Site, error)
 	Revoke(ctx context.Context, r oauth.RevokeRequest) error
 }
 
@@ -206,7 +207,18 @@ func (s *Source) lasting(h *Header, o Option) bool {
 	if !h.ExpiryKnown {
 		return true
 	}
-	return s.remaining(h) > wanted(time.Duration(h.TTL)*time.Second, o.MinTTL)
+	return s.remaining(h) > wanted(time.Duration(h.TTL)*time.Second, max(o.MinTTL, early(h)))
+}
+
+// early is how long before its end a token is renewed that only renews itself
+// while it is alive; at most half of its life, so that a short one is not renewed
+// by every command.
+func early(h *Header) time.Duration {
+	if h.Pins.Token.Renewal == nil {
+		return 0
+	}
+	before := time.Duration(h.Pins.Token.Renewal.Before) * time.Second
+	return min(before, time.Duration(h.TTL)*time.Second/2)
 }
 
 // wanted is how much life a token must have left to be handed out. What a
@@ -304,8 +316,11 @@ func (s *Source) checkPins(name string, h *Header) error {
 }
 
 func (s *Source) secretFor(ctx context.Context, h *Header) (secret.Text, error) {
-	if h.Pins.AuthMethod == oauth.AuthNone || h.Pins.AuthMethod == "" {
-		return secret.Text{}, nil
+	switch h.Pins.AuthMethod {
+	case oauth.AuthNone, oauth.AuthOmitted, "":
+		if h.Flow != FlowJWTBearer {
+			return secret.Text{}, nil
+		}
 	}
 	if s.ClientSecret != nil {
 		return s.ClientSecret(ctx, h)
@@ -317,7 +332,7 @@ func (s *Source) secretFor(ctx context.Context, h *Header) (secret.Text, error) 
 // of its store. A registration of another client id, endpoint or method is
 // never combined with the connection.
 func StoredSecret(ctx context.Context, c Clients, project string, h *Header) (secret.Text, error) {
-	r, err := c.Registration(h.Provider, project)
+	r, err := c.Registration(ClientName(h.Provider, h.Flow), project)
 	if errors.Is(err, ErrNotStored) {
 		return secret.Text{}, definite(ErrClient, nil, "no client secret is stored for %s", h.Provider)
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/apiauth/apiauth/internal/oauth"
+	"github.com/apiauth/apiauth/internal/providers"
 	"github.com/apiauth/apiauth/internal/secret"
 )
 
@@ -139,8 +140,27 @@ type Clients interface {
 	RemoveClient(ctx context.Context, provider, project string) error
 }
 
-// client makes the authenticated client of a token request from a connection's
-// pins and the secret that belongs to them.
-func client(h *Header, s secret.Text) oauth.Client {
-	return oauth.Client{ID: h.Pins.ClientID, Secret: s, Method: h.Pins.AuthMethod}
+// Client makes the authenticated client of a token request from pins and the
+// secret that belongs to them, which is a key where assertions are signed.
+func Client(p *providers.Pins, s secret.Text) oauth.Client {
+	c := oauth.Client{ID: p.ClientID, Secret: s, Method: p.AuthMethod, Audience: p.AssertionAudience, Alg: p.SigningAlg}
+	if p.JWTBearer == nil {
+		return c
+	}
+	// The key signs the grant; the client authenticates with the secret beside it.
+	c.Secret = secret.Text{}
+	if key, err := oauth.DecodeKey(s); err == nil {
+		c.Secret = key.Secret
+	}
+	return c
+}
+
+// ClientName is the name under which the client of a flow is registered. The key
+// of the jwt-bearer flow belongs to a client of its own: it does not take the
+// place of the one that people log in with.
+func ClientName(provider, flow string) string {
+	if flow == FlowJWTBearer {
+		return provider + "#" + flow
+	}
+	return provider
 }

@@ -8,14 +8,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/apiauth/apiauth/internal/loopback"
 	"github.com/apiauth/apiauth/internal/oauth"
+	"github.com/apiauth/apiauth/internal/providers"
 	"github.com/apiauth/apiauth/internal/secret"
 )
 
@@ -33,10 +36,17 @@ const closing = 500 * time.Millisecond
 // Errors: *loopback.PortTakenError before anything is shown, *DeniedError,
 // ErrTimeout, ErrInterrupted, ErrNoTerminal, the context's error.
 func Authcode(ctx context.Context, env Env, a Attempt) (*Result, error) {
+	return authorize(ctx, env, a, false)
+}
+
+// authorize is Authcode, or with implicit the implicit grant.
+func authorize(ctx context.Context, env Env, a Attempt, implicit bool) (*Result, error) {
 	fail := func(err error) (*Result, error) { return nil, fmt.Errorf("connect to %s: %w", a.name(), err) }
 	switch {
-	case a.Pins.AuthorizationEndpoint == "" || a.Pins.TokenEndpoint == "":
+	case a.Pins.AuthorizationEndpoint == "" || a.Pins.TokenEndpoint == "" && !implicit:
 		return fail(errors.New("its definition lacks the authorization or the token endpoint"))
+	case implicit && (a.Provider == nil || !slices.Contains(a.Provider.Flows, FlowImplicit)):
+		return fail(errNoImplicit)
 	case a.Client.ID == "":
 		return fail(errors.New("no client is known"))
 	}
@@ -69,12 +79,20 @@ func Authcode(ctx context.Context, env Env, a Attempt) (*Result, error) {
 		}
 	}
 
-	login, err := newLogin(env, a, to.at(port))
+	login, err := newLogin(env, a, to.at(port), implicit)
 	if err != nil {
 		return fail(err)
 	}
+	if err := login.push(ctx, env); err != nil {
+		return fail(err)
+	}
 	if l != nil {
-		l.Serve(loopback.Guard{}, login)
+		guard := loopback.Guard{}
+		if implicit {
+			// The page of the redirect may speak to us, and no other.
+			guard.Origins = []string{to.origin(port)}
+		}
+		l.Serve(guard, login)
 	}
 	result, err := login.wait(ctx, env, l != nil)
 	if l != nil {
@@ -97,18 +115,25 @@ type login struct {
 	path      string // escaped path of redirect
 	verifier  secret.Text
 	pkce      bool
+	implicit  bool
+	pages     nonces    // of the implicit grant
+	random    io.Reader // nil: crypto/rand
+	now       func() time.Time
 	expect    expectation
 	won       atomic.Bool
 	responses chan response // the one from the listener
 	refused   chan problem  // what the listener refused; dropped when full
 }
 
-func newLogin(env Env, a Attempt, redirect string) (*login, error) {
+func newLogin(env Env, a Attempt, redirect string, implicit bool) (*login, error) {
 	// S256 always, unless the entry says that the provider cannot.
 	g := &login{
 		a:         a,
 		redirect:  redirect,
-		pkce:      a.Pins.PKCE != "none",
+		pkce:      a.Pins.PKCE != "none" && !implicit,
+		implicit:  implicit,
+		random:    env.Rand,
+		now:       env.now,
 		responses: make(chan response, 1),
 		refused:   make(chan problem, 4),
 	}
@@ -131,9 +156,11 @@ func newLogin(env Env, a Attempt, redirect string) (*login, error) {
 		issRequired: a.Pins.IssParameterSupported,
 		hosts:       hostsOf(a.Pins.AuthorizationEndpoint, a.Pins.TokenEndpoint),
 	}
-	var params map[string]string
+	var params, rename map[string]string
 	var hintParam string
+	var second providers.SecondScopes
 	if a.Provider != nil {
+		rename, second = a.Provider.AuthorizeRename, a.Provider.Scopes.Second
 		hintParam = a.Provider.LoginHintParam
 		params = make(map[string]string, len(a.Provider.Authorize))
 		for name, value := range a.Provider.Authorize {
@@ -142,11 +169,16 @@ func newLogin(env Env, a Attempt, redirect string) (*login, error) {
 			}
 			params[name] = value
 		}
+		g.expect.extra = maps.Clone(a.Provider.CallbackKeep)
 		for _, v := range a.Provider.Variables {
-			if v.From == "callback" {
-				g.expect.extra = append(g.expect.extra, v.Name)
+			if v.From == providers.FromCallback && g.expect.extra[v.Name] == "" {
+				if g.expect.extra == nil {
+					g.expect.extra = map[string]string{}
+				}
+				g.expect.extra[v.Name] = v.Name
 			}
 		}
+		g.expect.codeParam = a.Provider.CodeParam
 	}
 	g.url, err = oauth.AuthorizeURL(oauth.AuthorizeRequest{
 		Endpoint:              a.Pins.AuthorizationEndpoint,
@@ -155,6 +187,11 @@ func newLogin(env Env, a Attempt, redirect string) (*login, error) {
 		Scopes:                a.Scopes,
 		ScopeSeparator:        a.separator(),
 		OmitScope:             a.omitScope(),
+		SecondParam:           second.Param,
+		SecondPrefix:          second.Prefix,
+		Rename:                rename,
+		Resources:             a.Pins.Resources,
+		Implicit:              implicit,
 		State:                 state,
 		PKCE:                  g.pkce,
 		Verifier:              g.verifier,
@@ -164,6 +201,43 @@ func newLogin(env Env, a Attempt, redirect string) (*login, error) {
 		AllowInsecureLoopback: a.Pins.AllowInsecureLoopback,
 	})
 	return g, err
+}
+
+// push hands the authorization request to the issuer before the browser opens,
+// where the issuer takes it so (RFC 9126), and makes the address that is opened a
+// reference to it. An issuer that only offers this and does not answer gets the
+// request through the browser.
+func (g *login) push(ctx context.Context, env Env) error {
+	p := &g.a.Pins
+	if p.PushedEndpoint == "" {
+		if p.RequirePushed {
+			return errors.New("the issuer wants pushed authorization requests, and its definition has no endpoint for them")
+		}
+		return nil
+	}
+	if env.HTTP == nil {
+		return errors.New("there is no HTTP client")
+	}
+	env.explain("pushed authorization request (RFC 9126 section 2.1)",
+		"pushed_authorization_request_endpoint: "+p.PushedEndpoint,
+		"client authentication: "+oauth.Clean(g.a.Client.Method),
+		"parameters: those of the authorization request below")
+	req := g.a.tokenRequest(nil)
+	req.Endpoint, req.Format, req.Omit, req.Rename = p.PushedEndpoint, oauth.FormatForm, nil, nil
+	if g.a.Provider != nil {
+		req.Rename = g.a.Provider.AuthorizeRename
+	}
+	pushed, err := env.HTTP.Push(ctx, req, p.AuthorizationEndpoint, g.url)
+	if err != nil {
+		if p.RequirePushed || oauth.ErrorCode(err) != "" || ctx.Err() != nil {
+			return err
+		}
+		env.say("The issuer did not take the request ahead (%s). It goes through the browser.", oauth.Clean(err.Error()))
+		return nil
+	}
+	env.explain("pushed authorization response (RFC 9126 section 2.2)", "request_uri: [redacted]", fmt.Sprintf("expires_in: %d s", int(pushed.ExpiresIn.Seconds())))
+	g.url = pushed.URL
+	return nil
 }
 
 // newState returns 256 random bits.
@@ -191,6 +265,10 @@ func hostsOf(endpoints ...string) []string {
 // ServeHTTP answers the redirect. Whatever is not the response that this login
 // waits for gets a 4xx and changes nothing.
 func (g *login) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if g.implicit {
+		g.serveImplicit(w, r)
+		return
+	}
 	switch {
 	case r.URL.EscapedPath() != g.path:
 		loopback.Refuse(w, http.StatusNotFound)
@@ -334,10 +412,15 @@ func (g *login) announce(env Env, listening bool) {
 		env.say("At the end, copy the whole address of the last page, paste it here and press Enter (it is not shown).")
 	}
 	challenge := "none (the provider does not support PKCE)"
-	if g.pkce {
+	section, kind := "4.1.1", "code"
+	switch {
+	case g.pkce:
 		challenge = "S256"
+	case g.implicit:
+		challenge, section, kind = "none (the implicit grant has no code)", "4.2.1", "token"
 	}
-	env.explain("authorization request (RFC 6749 section 4.1.1)",
+	env.explain("authorization request (RFC 6749 section "+section+")",
+		"response_type: "+kind,
 		"authorization_endpoint: "+g.a.Pins.AuthorizationEndpoint,
 		"client_id: "+oauth.Clean(g.a.Client.ID),
 		"redirect_uri: "+g.redirect,
@@ -352,11 +435,16 @@ func (g *login) finish(env Env, got response, via string) (*Result, error) {
 		env.explain("authorization response (RFC 6749 section 4.1.2.1)", "error: "+got.denied.Code)
 		return nil, got.denied
 	}
+	if got.answer != nil {
+		env.explain("access token response (RFC 6749 section 4.2.2)", "access_token: [redacted]", "state: as sent")
+		return &Result{Answer: got.answer, Via: FlowImplicit}, nil
+	}
 	env.explain("authorization response (RFC 6749 section 4.1.2)", "code: [redacted]", "state: as sent")
 	verifier := g.verifier
 	if !g.pkce {
 		verifier = secret.Text{}
 	}
-	req := g.a.tokenRequest(oauth.CodeExchange(got.code, g.redirect, verifier, g.a.Pins.Token.Params))
+	req := g.a.tokenRequest(oauth.CodeExchange(got.code, g.redirect, verifier, g.a.Pins.Token.Params).
+		With(g.a.Pins.Token.ExchangeParams).WithResources(g.a.Pins.Resources))
 	return &Result{Request: &req, Callback: got.extra, Via: via}, nil
 }

@@ -63,6 +63,11 @@ type running struct {
 // begin starts Authcode and waits until it has shown its address.
 func begin(t *testing.T, a flow.Attempt, paste bool) *running {
 	t.Helper()
+	return beginWith(t, a, paste, flow.Authcode)
+}
+
+func beginWith(t *testing.T, a flow.Attempt, paste bool, run func(context.Context, flow.Env, flow.Attempt) (*flow.Result, error)) *running {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	r := &running{t: t, cancel: cancel, done: make(chan struct{})}
 	opened := make(chan string, 1)
@@ -90,7 +95,7 @@ func begin(t *testing.T, a flow.Attempt, paste bool) *running {
 	}
 	go func() {
 		defer close(r.done)
-		r.result, r.err = flow.Authcode(ctx, env, a)
+		r.result, r.err = run(ctx, env, a)
 	}()
 	t.Cleanup(func() { cancel(); <-r.done })
 	select {
@@ -282,12 +287,15 @@ func TestHostileCallbacks(t *testing.T) {
 			{"HEAD", r.final(), method("HEAD")},
 			{"OPTIONS", r.final(), method("OPTIONS")},
 			{"PUT", r.final(), method("PUT")},
+			{"DELETE", r.final(), method("DELETE")},
+			{"a method of no meaning", r.final(), method("LOGIN")},
 			{"Origin of a page", r.final(), header("Origin", "https://evil.example")},
 			{"Origin of the issuer", r.final(), header("Origin", issuer)},
 			{"Origin of our own", r.final(), header("Origin", base)},
 			{"Origin null", r.final(), header("Origin", "null")},
 			{"cors fetch", r.final(), header("Sec-Fetch-Mode", "cors")},
 			{"no-cors fetch", r.final(), header("Sec-Fetch-Mode", "no-cors")},
+			{"same-origin fetch", r.final(), header("Sec-Fetch-Mode", "same-origin")},
 			{"websocket", r.final(), header("Sec-Fetch-Mode", "websocket")},
 			{"foreign host", r.final(), host("evil.example")},
 			{"foreign host with our port", r.final(), host("evil.example:" + r.redirect.Port())},

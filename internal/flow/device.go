@@ -2,6 +2,7 @@ package flow
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,8 +44,8 @@ func Device(ctx context.Context, env Env, a Attempt) (*Result, error) {
 	if scope := a.scope(); scope != "" {
 		form = append(form, oauth.Param{Name: "scope", Value: scope})
 	}
-	req := a.tokenRequest(form)
-	req.Endpoint = a.Pins.DeviceAuthorizationEndpoint
+	req := a.tokenRequest(form.WithResources(a.Pins.Resources))
+	req.Endpoint, req.Format = a.Pins.DeviceAuthorizationEndpoint, oauth.FormatForm
 	env.explain("device authorization request (RFC 8628 section 3.1)",
 		"device_authorization_endpoint: "+req.Endpoint,
 		"client_id: "+oauth.Clean(a.Client.ID),
@@ -63,6 +64,14 @@ func Device(ctx context.Context, env Env, a Attempt) (*Result, error) {
 	env.say("To connect to %s, open this address:", a.name())
 	env.print(d.VerificationURI)
 	env.say("and enter the code %s (good for %s).", d.UserCode, d.ExpiresIn.Round(time.Second))
+	if env.QR != nil {
+		if lines := env.QR(cmp.Or(d.VerificationURIComplete, d.VerificationURI)); lines != nil {
+			env.say("Or point a telephone at this, and check that it shows the same code:")
+			for _, line := range lines {
+				env.print(line)
+			}
+		}
+	}
 	opened := make(chan error, 1)
 	if env.OpenBrowser != nil {
 		target := d.VerificationURI
@@ -84,7 +93,7 @@ func Device(ctx context.Context, env Env, a Attempt) (*Result, error) {
 // poll asks the token endpoint until there is a decision (RFC 8628 section 3.4
 // and 3.5).
 func poll(ctx context.Context, env Env, a Attempt, d oauth.DeviceAuthorization, end time.Time, opened <-chan error) (*Result, error) {
-	form := oauth.DeviceForm(d.DeviceCode)
+	form := oauth.DeviceForm(d.DeviceCode).With(a.Pins.Token.Params).With(a.Pins.Token.ExchangeParams)
 	interval := min(max(d.Interval, minInterval), maxInterval)
 	var backoff time.Duration // on top of interval, while the issuer is out of reach
 	told := false
@@ -114,7 +123,8 @@ func poll(ctx context.Context, env Env, a Attempt, d oauth.DeviceAuthorization, 
 			return nil, ended(ctx)
 		}
 		if err == nil {
-			_, err = oauth.ParseToken(answer, oauth.Rules{Type: a.Pins.Token.Type})
+			p := &a.Pins.Token
+			_, err = oauth.ParseToken(answer, oauth.Rules{Type: p.Type, Inside: p.Inside, Fields: p.Fields, ErrorCodes: p.ErrorCodes})
 			if err == nil || errors.Is(err, oauth.ErrUnusable) && mayHoldTokens(answer) {
 				// The caller journals the answer before it judges it.
 				env.explain("device access token response (RFC 8628 section 3.5)", "access_token: [redacted]")

@@ -27,6 +27,8 @@ const (
 	FlowDevice            = "device"
 	FlowPaste             = "paste"
 	FlowClientCredentials = "client-credentials"
+	FlowJWTBearer         = "jwt-bearer"
+	FlowImplicit          = "implicit"
 	FlowKey               = "key"
 	FlowImport            = "import" // Result.Via only
 )
@@ -122,6 +124,9 @@ func (a Attempt) tokenRequest(form oauth.Form) oauth.TokenRequest {
 		Client:                a.Client,
 		Form:                  form,
 		Headers:               a.Pins.Token.Headers,
+		Format:                a.Pins.Token.Request,
+		Rename:                a.Pins.Token.Rename,
+		Omit:                  a.Pins.Token.OmitParams,
 		AllowInsecureLoopback: a.Pins.AllowInsecureLoopback,
 	}
 }
@@ -135,6 +140,9 @@ type Env struct {
 	OpenBrowser func(ctx context.Context, url string) error
 	// Out prints one line for the person; the newline is its own.
 	Out func(format string, a ...any)
+	// QR draws an address for the camera of a telephone, a line for each string;
+	// nil where it cannot be drawn. The field may be nil.
+	QR func(text string) []string
 	// ReadPaste returns one line that the person pasted, up to 64 KiB, without
 	// its newline; nil when nothing can be pasted. It returns when ctx ends.
 	// ErrTooLong and an empty line are asked again; io.EOF ends pasting.
@@ -257,7 +265,7 @@ func ClientCredentials(a Attempt) (*Result, error) {
 	case a.Client.Method == oauth.AuthNone || a.Client.Secret.IsZero():
 		return nil, fmt.Errorf("obtain client credentials for %s: the client has no secret", a.name())
 	}
-	req := a.tokenRequest(oauth.ClientCredentialsForm(a.scope(), a.Pins.Token.Params))
+	req := a.tokenRequest(oauth.ClientCredentialsForm(a.scope(), a.Pins.Token.Params).WithResources(a.Pins.Resources))
 	return &Result{Request: &req, Via: FlowClientCredentials}, nil
 }
 
@@ -307,7 +315,8 @@ type Means struct {
 	Browser  bool // a browser may be opened here
 	Terminal bool // a person can type and paste here
 	Person   bool // a person reads what is printed and can act elsewhere
-	Secret   bool // the client has a secret
+	Secret   bool // the client has a secret, or a key where it signs assertions
+	Key      bool // there is a key for the jwt-bearer flow
 	// RedirectURI is the registered redirect, when it is not the provider's.
 	RedirectURI string
 }
@@ -347,7 +356,7 @@ func Choose(flow string, p *providers.Provider, m Means) (string, error) {
 	switch flow {
 	case FlowAuto, "":
 		flow = FlowAuto
-	case FlowBrowser, FlowPaste, FlowDevice, FlowClientCredentials, FlowKey:
+	case FlowBrowser, FlowPaste, FlowDevice, FlowClientCredentials, FlowJWTBearer, FlowImplicit, FlowKey:
 		offered := flow
 		if flow == FlowPaste {
 			offered = FlowBrowser
@@ -359,10 +368,8 @@ func Choose(flow string, p *providers.Provider, m Means) (string, error) {
 			return fail(why)
 		}
 		return flow, nil
-	case "jwt-bearer", "implicit":
-		return fail("this version cannot do it; the provider offers " + strings.Join(p.Flows, ", "))
 	default:
-		return fail("there is no such flow; there are auto, browser, device, paste, client-credentials and key")
+		return fail("there is no such flow; there are auto, browser, device, paste, client-credentials, jwt-bearer, implicit and key")
 	}
 
 	if len(p.Flows) == 0 {
@@ -379,10 +386,12 @@ func Choose(flow string, p *providers.Provider, m Means) (string, error) {
 		why := impossible(f, p, m)
 		switch {
 		case why != "":
-		case (f == FlowBrowser || f == FlowDevice) && !m.Person && !m.Browser && !m.Terminal:
+		case f == FlowImplicit && i > 0:
+			why = "is outdated, so it is only used with --flow implicit"
+		case (f == FlowBrowser || f == FlowDevice || f == FlowImplicit) && !m.Person && !m.Browser && !m.Terminal:
 			why = "needs a person, and nobody is asked here (CI or --no-input)"
-		case f == FlowClientCredentials && i > 0:
-			why = "gives a grant that belongs to no person, so it is only used with --flow client-credentials"
+		case (f == FlowClientCredentials || f == FlowJWTBearer) && i > 0:
+			why = "gives a grant that belongs to no person, so it is only used with --flow " + f
 		default:
 			return f, nil
 		}
@@ -405,7 +414,16 @@ func impossible(flow string, p *providers.Provider, m Means) string {
 			return "needs the key, by a prompt or with --import-stdin"
 		}
 		return ""
+	case FlowJWTBearer:
+		if !m.Key {
+			return "needs the client's key (--key-file or --key-stdin)"
+		}
+		return ""
+	case FlowImplicit:
 	case FlowBrowser, FlowDevice, FlowPaste, FlowClientCredentials:
+		if needsSecret && !m.Secret && method == oauth.AuthPrivateKeyJWT {
+			return "needs the client's key (--key-file or --key-stdin)"
+		}
 		if needsSecret && !m.Secret {
 			return "needs a client secret (apiauth client set)"
 		}
@@ -416,7 +434,7 @@ func impossible(flow string, p *providers.Provider, m Means) string {
 	if m.RedirectURI != "" {
 		redirect = m.RedirectURI
 	}
-	pasteOnly := strings.HasPrefix(redirect, "https:") && flow == FlowBrowser || flow == FlowPaste
+	pasteOnly := strings.HasPrefix(redirect, "https:") && (flow == FlowBrowser || flow == FlowImplicit) || flow == FlowPaste
 	if pasteOnly && !m.Terminal {
 		return "needs a terminal to paste the final address at"
 	}

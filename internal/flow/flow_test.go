@@ -22,6 +22,9 @@ func TestChoose(t *testing.T) {
 	machine := &providers.Provider{ID: "p", TokenEndpointAuthMethod: "client_secret_basic", Flows: []string{"client-credentials"}}
 	mixed := &providers.Provider{ID: "p", TokenEndpointAuthMethod: "client_secret_basic", SecretOptional: true, Flows: []string{"browser", "client-credentials"}}
 	key := &providers.Provider{ID: "p", Flows: []string{"key"}}
+	robot := &providers.Provider{ID: "p", TokenEndpointAuthMethod: "client_secret_post", Flows: []string{"browser", "jwt-bearer"}}
+	legacy := &providers.Provider{ID: "p", TokenEndpointAuthMethod: "client_secret_basic", Flows: []string{"browser", "implicit"}}
+	signs := &providers.Provider{ID: "p", TokenEndpointAuthMethod: "private_key_jwt", Flows: []string{"client-credentials"}}
 	desk := flow.Means{Browser: true, Terminal: true, Person: true}
 	ssh := flow.Means{Terminal: true, Person: true}
 	pipe := flow.Means{Person: true}
@@ -62,8 +65,15 @@ func TestChoose(t *testing.T) {
 		{"key", "auto", key, desk, "key", ""},
 		{"key in ci", "auto", key, ci, "", "--import-stdin"},
 		{"not offered", "device", public, desk, "", "does not offer it; it offers browser"},
-		{"later", "jwt-bearer", public, desk, "", "cannot do it"},
-		{"implicit", "implicit", public, desk, "", "cannot do it"},
+		{"jwt-bearer where there is none", "jwt-bearer", public, desk, "", "does not offer it"},
+		{"jwt-bearer without a key", "jwt-bearer", robot, desk, "", "--key-file"},
+		{"jwt-bearer", "jwt-bearer", robot, flow.Means{Key: true}, "jwt-bearer", ""},
+		{"jwt-bearer in ci, not by itself", "auto", robot, flow.Means{Key: true, Secret: true}, "", "belongs to no person"},
+		{"a key in the place of a secret", "client-credentials", signs, desk, "", "--key-file"},
+		{"a key in its place", "client-credentials", signs, secretCI, "client-credentials", ""},
+		{"implicit without the opt-in", "implicit", public, desk, "", "does not offer it"},
+		{"implicit, asked for", "implicit", legacy, desk, "implicit", ""},
+		{"implicit is not taken by itself", "auto", legacy, secretCI, "", "only used with --flow implicit"},
 		{"unknown", "magic", public, desk, "", "no such flow"},
 		{"none at all", "auto", &providers.Provider{ID: "p"}, desk, "", "names no flow"},
 	}

@@ -19,7 +19,7 @@ func FuzzResponse(f *testing.F) {
 	f.Add("code=c;state=" + state)
 	f.Add("%zz=1")
 	f.Fuzz(func(t *testing.T, query string) {
-		e := expectation{provider: "P", state: state, issuer: issuer, extra: []string{"shop"}}
+		e := expectation{provider: "P", state: state, issuer: issuer, extra: map[string]string{"shop": "shop"}}
 		got, why := e.read(query)
 		if why != "" {
 			if !got.code.IsZero() || got.denied != nil {

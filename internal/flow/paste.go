@@ -41,12 +41,15 @@ func (g *login) paste(in line) (*response, string, error) {
 	if scheme, rest, _ := strings.Cut(g.redirect, "://"); !strings.Contains(text, "://") && strings.HasPrefix(text, hostAndPath(rest)) {
 		text = scheme + "://" + text
 	}
-	if !strings.Contains(text, "://") {
+	if !strings.Contains(text, "://") && !g.implicit {
 		return g.bareCode(text)
 	}
 	u, err := url.Parse(text)
 	if err != nil {
 		return nil, "That address cannot be read.", nil
+	}
+	if g.implicit {
+		return g.pasteFragment(u)
 	}
 	query, err := queryOf(u, g.redirect)
 	switch {

@@ -88,6 +88,15 @@ func (r redirect) at(port int) string {
 	return r.scheme + "://" + r.host + ":" + strconv.Itoa(port) + r.path
 }
 
+// origin is the web origin of the redirect URI as it is sent. A browser leaves
+// out port 80.
+func (r redirect) origin(port int) string {
+	if port == 80 {
+		return r.scheme + "://" + r.host
+	}
+	return r.scheme + "://" + r.host + ":" + strconv.Itoa(port)
+}
+
 // errNotFinal says that an address is not one of the redirect URI.
 var errNotFinal = errors.New("not the final address")
 

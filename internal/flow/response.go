@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"cmp"
 	"crypto/subtle"
 	"net/url"
 	"strings"
@@ -30,6 +31,7 @@ const (
 	problemNeither  problem = "it has neither a code nor an error"
 	problemCode     problem = "its code is not a valid one"
 	problemError    problem = "its error is not a valid one"
+	problemToken    problem = "it has no token, or one that is not valid"
 	problemExtra    problem = "one of its parameters is not valid"
 )
 
@@ -43,13 +45,15 @@ type expectation struct {
 	issuer      string
 	issRequired bool
 	hosts       []string
-	extra       []string // parameters to hand on
+	codeParam   string            // default code
+	extra       map[string]string // parameters to hand on, by the name to hand them on under
 }
 
 // response is an authorization response that passed every check: a code or a
 // refusal.
 type response struct {
 	code   secret.Text
+	answer *oauth.Answer // of the implicit grant
 	denied *DeniedError
 	extra  map[string]string
 }
@@ -75,9 +79,10 @@ func (e expectation) read(rawQuery string) (response, problem) {
 	if p := e.checkIssuer(v); p != "" {
 		return response{}, p
 	}
-	code, failed := v.Get("code"), v.Get("error")
+	param := cmp.Or(e.codeParam, "code")
+	code, failed := v.Get(param), v.Get("error")
 	switch {
-	case v.Has("code") && v.Has("error"):
+	case v.Has(param) && v.Has("error"):
 		return response{}, problemBoth
 	case v.Has("error"):
 		if failed == "" || len(failed) > 200 || !printable(failed) {
@@ -88,17 +93,17 @@ func (e expectation) read(rawQuery string) (response, problem) {
 			Code:        oauth.Clean(failed),
 			Description: oauth.Clean(v.Get("error_description")),
 		}}, ""
-	case !v.Has("code"):
+	case !v.Has(param):
 		return response{}, problemNeither
 	case code == "" || len(code) > maxCode || !printable(code):
 		return response{}, problemCode
 	}
 	r := response{code: secret.New(code)}
-	for _, name := range e.extra {
-		if !v.Has(name) {
+	for name, from := range e.extra {
+		if !v.Has(from) {
 			continue
 		}
-		value := v.Get(name)
+		value := v.Get(from)
 		if len(value) > maxExtra || !printable(value) {
 			return response{}, problemExtra
 		}

@@ -43,9 +43,8 @@ func (e *NotExecutableError) Unwrap() error { return e.Err }
 // ExitCode returns 126.
 func (e *NotExecutableError) ExitCode() int { return 126 }
 
-// ExitError is how a child ended on a system where it cannot take this
-// process's place: Code is to be this process's own, and nothing is to be
-// printed about it.
+// ExitError is how a child ended that did not take this process's place: Code
+// is to be this process's own, and nothing is to be printed about it.
 type ExitError struct{ Code int }
 
 func (e *ExitError) Error() string { return fmt.Sprintf("the command ended with status %d", e.Code) }

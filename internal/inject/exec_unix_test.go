@@ -4,6 +4,7 @@ package inject
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,14 +19,15 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/apiauth/apiauth/internal/leak"
 	"github.com/apiauth/apiauth/internal/secret"
 )
 
-// TestMain lets the test binary be the wrapper (it calls Exec with its
-// arguments) and the child.
+// TestMain lets the test binary be the wrapper (it calls Exec, Run or Masked with
+// its arguments) and the child.
 func TestMain(m *testing.M) {
-	switch os.Getenv("INJECT_TEST_ROLE") {
-	case "wrapper":
+	switch role := os.Getenv("INJECT_TEST_ROLE"); role {
+	case "wrapper", "resident", "masked":
 		_ = os.Setenv("INJECT_TEST_ROLE", "child")
 		// Descriptors of our own, a caught signal and an ignored one, as the
 		// real program has them.
@@ -41,7 +43,19 @@ func TestMain(m *testing.M) {
 		caught := make(chan os.Signal, 1)
 		signal.Notify(caught, os.Interrupt, syscall.SIGTERM)
 		env := ChildEnv(os.Environ(), []Var{{Name: "TOKEN", Value: secret.New("live-token")}})
-		err = Exec(os.Args[1:], env)
+		c := Child{Argv: os.Args[1:], Env: env, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
+		code := 0
+		switch role {
+		case "wrapper":
+			err = Exec(os.Args[1:], env)
+		case "resident":
+			code, err = Run(context.Background(), c)
+		case "masked":
+			code, err = Masked(context.Background(), c, leak.NewSet([]leak.Secret{{Connection: "c", Value: secret.New("live-token")}}))
+		}
+		if err == nil {
+			os.Exit(code)
+		}
 		_, _, _ = own, r, w
 		fmt.Fprintln(os.Stderr, err)
 		var coded interface{ ExitCode() int }
@@ -94,12 +108,13 @@ func child(args []string) int {
 
 func wrapper(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), self, args...)
-	cmd.Env = append(os.Environ(), "INJECT_TEST_ROLE=wrapper", "GOCOVERDIR="+t.TempDir())
+	return wrapperAs(t, "wrapper", args...)
+}
+
+func wrapperAs(t *testing.T, role string, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), self(t), args...)
+	cmd.Env = append(os.Environ(), "INJECT_TEST_ROLE="+role, "GOCOVERDIR="+t.TempDir())
 	return cmd
 }
 
@@ -126,7 +141,19 @@ func status(cmd *exec.Cmd) int {
 	return 0
 }
 
-func TestExecStatusIsTheChilds(t *testing.T) {
+// inEachMode runs a test for a command that takes our place, for one beside us
+// and for one whose output is masked.
+func inEachMode(t *testing.T, test func(t *testing.T, role string)) {
+	t.Helper()
+	for _, role := range []string{"wrapper", "resident", "masked"} {
+		t.Run(role, func(t *testing.T) { test(t, role) })
+	}
+}
+
+func TestExecStatusIsTheChilds(t *testing.T) { inEachMode(t, statusIsTheChilds) }
+
+func statusIsTheChilds(t *testing.T, role string) {
+	wrapper := func(t *testing.T, args ...string) *exec.Cmd { t.Helper(); return wrapperAs(t, role, args...) }
 	for _, n := range []int{0, 1, 2, 42, 126, 127, 255} {
 		if got := status(wrapper(t, self(t), "exit", strconv.Itoa(n))); got != n {
 			t.Errorf("status %d, want %d", got, n)
@@ -144,7 +171,22 @@ func TestExecStatusIsTheChilds(t *testing.T) {
 }
 
 func TestExecSignalsArriveOnce(t *testing.T) {
-	cmd := wrapper(t, self(t), "count")
+	inEachMode(t, func(t *testing.T, role string) {
+		signalsArriveOnce(t, role, func(p *os.Process, s syscall.Signal) error { return p.Signal(s) })
+	})
+}
+
+// A service manager, or a shell for one of its jobs, signals the whole group.
+func TestExecSignalsToTheGroupArriveOnce(t *testing.T) {
+	inEachMode(t, func(t *testing.T, role string) {
+		signalsArriveOnce(t, role, func(p *os.Process, s syscall.Signal) error { return syscall.Kill(-p.Pid, s) })
+	})
+}
+
+func signalsArriveOnce(t *testing.T, role string, send func(p *os.Process, s syscall.Signal) error) {
+	t.Helper()
+	cmd := wrapperAs(t, role, self(t), "count")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // no terminal, as in CI
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -158,12 +200,12 @@ func TestExecSignalsArriveOnce(t *testing.T) {
 	}
 	out := bufio.NewScanner(stdout)
 	line := func() string { out.Scan(); return out.Text() }
-	if got, want := line(), fmt.Sprint("ready ", cmd.Process.Pid); got != want {
+	if got, want := line(), fmt.Sprint("ready ", cmd.Process.Pid); got != want && role == "wrapper" {
 		t.Errorf("the child says %q, want %q: no parent stays behind", got, want)
 	}
 	signals := []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2}
 	for _, s := range signals {
-		if err := cmd.Process.Signal(s); err != nil {
+		if err := send(cmd.Process, s); err != nil {
 			t.Fatal(err)
 		}
 		_, _ = io.WriteString(in, "\n")
@@ -186,7 +228,9 @@ func TestExecSignalsArriveOnce(t *testing.T) {
 	}
 }
 
-func TestExecEnvironmentAndDescriptors(t *testing.T) {
+func TestExecEnvironmentAndDescriptors(t *testing.T) { inEachMode(t, environmentAndDescriptors) }
+
+func environmentAndDescriptors(t *testing.T, role string) {
 	if _, err := os.Stat("/proc/self/fd"); err != nil {
 		t.Skip("no /proc/self/fd")
 	}
@@ -211,7 +255,7 @@ func TestExecEnvironmentAndDescriptors(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := descriptors(out)
-	cmd := wrapper(t, "sh", "-c", script)
+	cmd := wrapperAs(t, role, "sh", "-c", script)
 	cmd.ExtraFiles = []*os.File{r}
 	cmd.Env = append(cmd.Env, "APIAUTH_STORE_KEY=canary", "APIAUTH_STORE_PASSPHRASE=canary", "APIAUTH_STORE_PASSPHRASE_FILE=canary",
 		"APIAUTH_BUNDLE=canary", "APIAUTH_BUNDLE_KEY=canary", "APIAUTH_CLIENT_SECRET_SPOTIFY=canary", "TOKEN=stale", "MAKEFLAGS=kept")
@@ -219,16 +263,20 @@ func TestExecEnvironmentAndDescriptors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	handed := "TOKEN=live-token"
+	if role == "masked" {
+		handed = "TOKEN=" + leak.Mask
+	}
 	lines := strings.Split(string(out), "\n")
 	for _, l := range lines {
 		if strings.Contains(l, "canary") {
 			t.Errorf("the child sees %q", l)
 		}
-		if strings.Contains(l, "live-token") && l != "TOKEN=live-token" {
+		if strings.Contains(l, "live-token") && l != handed {
 			t.Error("the token stands elsewhere than in its variable")
 		}
 	}
-	if !slices.Contains(lines, "TOKEN=live-token") || slices.Contains(lines, "TOKEN=stale") || !slices.Contains(lines, "MAKEFLAGS=kept") {
+	if !slices.Contains(lines, handed) || slices.Contains(lines, "TOKEN=stale") || !slices.Contains(lines, "MAKEFLAGS=kept") {
 		t.Error("the environment is not the inherited one with the variable set")
 	}
 	if got := descriptors(out); got != want || !strings.Contains(got, "3\n") {
@@ -236,12 +284,14 @@ func TestExecEnvironmentAndDescriptors(t *testing.T) {
 	}
 }
 
-func TestExecStandardStreamsAreClean(t *testing.T) {
-	data := make([]byte, 1<<16)
+func TestExecStandardStreamsAreClean(t *testing.T) { inEachMode(t, standardStreamsAreClean) }
+
+func standardStreamsAreClean(t *testing.T, role string) {
+	data := make([]byte, 1<<20)
 	for i := range data {
 		data[i] = byte(i * 7)
 	}
-	cmd := wrapper(t, self(t), "cat")
+	cmd := wrapperAs(t, role, self(t), "cat")
 	cmd.Stdin = strings.NewReader(string(data))
 	out, err := cmd.Output()
 	if err != nil || string(out) != string(data) {

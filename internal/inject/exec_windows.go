@@ -1,10 +1,8 @@
 package inject
 
 import (
-	"errors"
+	"context"
 	"os"
-	"os/exec"
-	"os/signal"
 	"unsafe"
 
 	"golang.org/x/sys/windows"
@@ -20,29 +18,11 @@ import (
 // killed, the child ends too. Nothing is started from the working directory
 // unless argv[0] says so.
 func Exec(argv, env []string) error {
-	if len(argv) == 0 || argv[0] == "" {
-		return &NotFoundError{Command: ""}
+	code, err := Run(context.Background(), Child{Argv: argv, Env: env, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}) //nolint:forbidigo // the child's streams are this process's, as after an exec
+	if err == nil && code != 0 {
+		err = &ExitError{code}
 	}
-	path, err := find(argv[0], env)
-	if err != nil {
-		return err
-	}
-
-	release := joinJob()
-	defer release()
-	interrupts := make(chan os.Signal, 1)
-	signal.Notify(interrupts, os.Interrupt)
-	defer signal.Stop(interrupts)
-
-	child := &exec.Cmd{Path: path, Args: argv, Env: env, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr} //nolint:forbidigo // the child's streams are this process's, as after an exec
-	err = child.Run()
-	if ended, ok := errors.AsType[*exec.ExitError](err); ok {
-		return &ExitError{ended.ExitCode()}
-	}
-	if err != nil {
-		return notStarted(argv[0], path, err)
-	}
-	return nil
+	return err
 }
 
 // joinJob puts this process, and so every child it starts from here on, into a

@@ -20,7 +20,12 @@ const (
 )
 
 // Formats lists the formats that Write knows, in the order for help texts.
-func Formats() []string { return []string{Sh, Fish, PowerShell, Cmd, Dotenv, JSON} }
+func Formats() []string {
+	return []string{
+		Sh, Fish, PowerShell, Cmd, Dotenv, JSON,
+		Docker, GitHub, GitLab, Azure, CircleCI, Buildkite, Netlify,
+	}
+}
 
 // FormatError says that a format is not one of Formats.
 type FormatError struct{ Format string }
@@ -29,50 +34,47 @@ func (e *FormatError) Error() string {
 	return fmt.Sprintf("unknown format %q: it is one of %s", e.Format, strings.Join(Formats(), ", "))
 }
 
-// Write writes vars to w in the given format, one line (or one JSON member) for
-// each. Every format delivers a value byte for byte or refuses it with a
+// Write writes vars to w in the given format, a few lines (or one JSON member)
+// for each. Every format delivers a value byte for byte or refuses it with a
 // *ValueError; nothing is written when one of the values is refused. A name
 // that no format could carry safely is a *NameError, an unknown format a
-// *FormatError.
+// *FormatError. DeliveryOf says where the text belongs.
 func Write(w io.Writer, format string, vars []Var) error {
-	var line func(b *bytes.Buffer, name, value string) (reason string)
-	switch format {
-	case Sh:
-		line = shLine
-	case Fish:
-		line = fishLine
-	case PowerShell:
-		line = powershellLine
-	case Cmd:
-		line = cmdLine
-	case Dotenv:
-		line = dotenvLine
-	case JSON:
-		line = jsonMember
-	default:
+	line := writer(format)
+	if line == nil {
 		return &FormatError{format}
 	}
-
+	object := format == JSON || format == Netlify
 	var b bytes.Buffer
-	if format == JSON {
+	if object {
 		b.WriteString("{")
 	}
 	for i, v := range vars {
 		if !validName(v.Name) {
 			return checkForm(v.Connection, v.Name, false)
 		}
-		value := v.Value.Reveal()
-		if strings.IndexByte(value, 0) >= 0 {
+		if err := reservedName(format, v); err != nil {
+			return err
+		}
+		if strings.IndexByte(v.Value.Reveal(), 0) >= 0 {
 			return &ValueError{v.Name, v.Connection, format, "contains a NUL byte"}
 		}
-		if format == JSON && i > 0 {
+		if masks(format) {
+			if reason := unmaskable(v); reason != "" {
+				return &ValueError{v.Name, v.Connection, format, reason}
+			}
+		}
+		if object && i > 0 {
 			b.WriteByte(',')
 		}
-		if reason := line(&b, v.Name, value); reason != "" {
+		if reason := line(&b, v); reason != "" {
 			return &ValueError{v.Name, v.Connection, format, reason}
 		}
+		if format == GitLab && b.Len() > gitlabSize {
+			return &ValueError{v.Name, v.Connection, format, "makes the report larger than the 5 KiB that GitLab takes"}
+		}
 	}
-	if format == JSON {
+	if object {
 		if len(vars) > 0 {
 			b.WriteByte('\n')
 		}
@@ -80,6 +82,38 @@ func Write(w io.Writer, format string, vars []Var) error {
 	}
 	_, err := w.Write(b.Bytes())
 	return err
+}
+
+// writer returns what writes one variable in a format, or nil.
+func writer(format string) func(b *bytes.Buffer, v Var) (reason string) {
+	plain := func(line func(b *bytes.Buffer, name, value string) string) func(*bytes.Buffer, Var) string {
+		return func(b *bytes.Buffer, v Var) string { return line(b, v.Name, v.Value.Reveal()) }
+	}
+	switch format {
+	case Sh, CircleCI:
+		return plain(shLine)
+	case Fish:
+		return plain(fishLine)
+	case PowerShell:
+		return plain(powershellLine)
+	case Cmd:
+		return plain(cmdLine)
+	case Dotenv:
+		return plain(dotenvLine)
+	case JSON, Netlify:
+		return plain(jsonMember)
+	case Docker:
+		return dockerLine
+	case GitHub:
+		return githubLines
+	case GitLab:
+		return gitlabLine
+	case Azure:
+		return azureLine
+	case Buildkite:
+		return buildkiteLines
+	}
+	return nil
 }
 
 // shLine uses single quotes, inside which a POSIX shell takes every byte but

@@ -18,7 +18,7 @@ func nasty() []string {
 	return []string{
 		"plain", "", " ", "  lead and trail  ", "\t", "a\tb", "a\nb", "\n", "a\n", "\nEVIL=1", "a\r\nb", "a\rb", "\r",
 		"'", "''", "it's", `"`, `""`, `a"b'c`, `\`, `\\`, `a\`, `a\\`, `\'`, `\"`, `'\''`, `\n`, `\u0041`,
-		"$HOME", "${HOME}", "$(id)", "`id`", "$", "$$", "%PATH%", "%%", "!x!", "^&|<>", "a&b", "a;b", "a|b", "#x", "a #b", "~", "~root", "a=b==", "-n", "--", "*", "?[a]",
+		"$HOME", "${HOME}", "$(id)", "`id`", "$", "$$", "%PATH%", "%%", "a%0Ab%25%3B", "%AZP250A", "!x!", "^&|<>", "a&b", "a;b", "a|b", "#x", "a #b", "~", "~root", "a=b==", "-n", "--", "*", "?[a]",
 		"EOF\nEVIL=1\nEOF", "'; touch /tmp/x; '", `"; calc; "`, "' + (id) + '", "‘’‚‛“”", "é", "日本", "😀", "\u2028", "\u0085", "\u202e", "\x1b[31m", "\x07", "\x7f", "\x01",
 		"\xff\xfe", "a\xc3", "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln-_==", "ya29.a0Af_x-y~z+/=", "{}", `{"a":1}`, "null", "true", "00", strings.Repeat("x", 9000), strings.Repeat("'", 500), strings.Repeat(`\`, 333), "a\x00b",
 	}
@@ -50,8 +50,18 @@ func mayRefuse(format, v string) bool {
 		return invalid || strings.ContainsFunc(v, func(r rune) bool {
 			return r < 0x20 || r == 0x7f || strings.ContainsRune("$\\`\u0085\u2028\u2029", r)
 		}) || strings.Contains(v, "'") && strings.Contains(v, `"`)
-	case JSON:
+	case JSON, Netlify:
 		return invalid
+	case Docker:
+		return invalid || strings.ContainsAny(v, "\r\n") || len(v) > 1 && v[0] == v[len(v)-1] && strings.ContainsAny(v[:1], `"'`)
+	case GitHub:
+		return invalid || len(v) < minMasked || strings.ContainsAny(v, "\r\n")
+	case GitLab:
+		return invalid || len(v) > 5000 || strings.ContainsAny(v, "\r\n$%") || v != strings.Trim(v, " \t")
+	case Azure:
+		return invalid || len(v) < minMasked || strings.ContainsAny(v, "\r\n") || v != strings.TrimSpace(v)
+	case Buildkite:
+		return len(v) < minMasked || strings.ContainsAny(v, "\r\n")
 	}
 	return false
 }
@@ -68,7 +78,7 @@ func TestWriteRefusesOnlyWhatItMust(t *testing.T) {
 }
 
 func TestLineProtocolsHaveOneLineForEach(t *testing.T) {
-	for _, format := range []string{Fish, PowerShell, Cmd, Dotenv} {
+	for _, format := range []string{Fish, PowerShell, Cmd, Dotenv, Docker, GitLab, Azure} {
 		for _, v := range nasty() {
 			if text, err := write(format, v); err == nil && (strings.Count(text, "\n") != 1 || strings.ContainsAny(strings.TrimRight(text, "\r\n"), "\r\n\x00")) {
 				t.Errorf("%s, %q: %q", format, v, text)
@@ -251,12 +261,12 @@ func TestWriteRefusesBadNames(t *testing.T) {
 	for _, format := range Formats() {
 		for _, name := range []string{"", "a", "X=1", "X\nY", "$(id)", "_X", "_", "X;id", "X'"} {
 			var b bytes.Buffer
-			err := Write(&b, format, []Var{{Name: name, Value: secret.New("v")}})
+			err := Write(&b, format, []Var{{Name: name, Value: secret.New("value-1")}})
 			if _, ok := errors.AsType[*NameError](err); !ok || b.Len() > 0 {
 				t.Errorf("%s, name %q: %v", format, name, err)
 			}
 		}
-		if err := Write(&bytes.Buffer{}, format, []Var{{Name: "_1X", Value: secret.New("v")}}); err != nil {
+		if err := Write(&bytes.Buffer{}, format, []Var{{Name: "_1X", Value: secret.New("value-1")}}); err != nil {
 			t.Errorf("%s: %v", format, err)
 		}
 	}
@@ -293,14 +303,22 @@ func FuzzFormats(f *testing.F) {
 				continue
 			}
 			switch format {
-			case Sh:
+			case Sh, CircleCI:
 				if got := readSh(text); got != v {
 					t.Fatalf("sh: %q from %q", got, text)
 				}
-			case JSON:
+			case JSON, Netlify:
 				var m map[string]string
 				if err := json.Unmarshal([]byte(text), &m); err != nil || m["V"] != v {
 					t.Fatalf("json: %q, %v", text, err)
+				}
+			case Docker, GitHub, GitLab, Azure:
+				if got, err := parsers()[format](text); err != nil || len(got) != 1 || got["V"] != v {
+					t.Fatalf("%s: %q from %q, %v", format, got, text, err)
+				}
+			case Buildkite:
+				if strings.Count(text, "\n") != 2 {
+					t.Fatalf("buildkite: %q", text)
 				}
 			default:
 				if strings.Count(text, "\n") != 1 {

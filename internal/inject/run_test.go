@@ -14,15 +14,17 @@ import (
 )
 
 // runCode is the status that a caller of Run would end with.
-func runCode(err error) int {
-	var coded interface{ ExitCode() int }
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &coded):
+func runCode(code int, err error) int {
+	if coded, ok := errors.AsType[interface {
+		error
+		ExitCode() int
+	}](err); ok {
 		return coded.ExitCode()
 	}
-	return -1
+	if err != nil {
+		return -1
+	}
+	return code
 }
 
 func TestRunStatus(t *testing.T) {
@@ -49,8 +51,9 @@ func TestRunStatus(t *testing.T) {
 		{[]string{dir}, 126},
 		{nil, 127},
 	} {
-		if err := Run(t.Context(), c.argv, env, Streams{}, nil); runCode(err) != c.want {
-			t.Errorf("%q: %v, want %d", c.argv, err, c.want)
+		code, err := Run(t.Context(), Child{Argv: c.argv, Env: env})
+		if runCode(code, err) != c.want {
+			t.Errorf("%q: %d, %v, want %d", c.argv, code, err, c.want)
 		}
 	}
 }
@@ -58,7 +61,7 @@ func TestRunStatus(t *testing.T) {
 func TestRunStreamsAndEnvironment(t *testing.T) {
 	var out bytes.Buffer
 	in := bytes.NewBufferString("a\x00b")
-	err := Run(t.Context(), []string{"sh", "-c", `cat; printf %s "$V"`}, []string{"V=1"}, Streams{Stdin: in, Stdout: &out}, nil)
+	_, err := Run(t.Context(), Child{Argv: []string{"sh", "-c", `cat; printf %s "$V"`}, Env: []string{"V=1"}, Stdin: in, Stdout: &out})
 	if err != nil || out.String() != "a\x00b1" {
 		t.Errorf("%q, %v", out.String(), err)
 	}
@@ -76,10 +79,13 @@ func TestRunStopsOnce(t *testing.T) {
 		_, _ = io.Copy(io.Discard, r)
 	}()
 	// The child says when its trap stands; it is waited for after the signal.
-	err := Run(ctx, []string{"sh", "-c", `trap 'kill $!; exit 9' TERM; sleep 60 >/dev/null 2>&1 & echo r; wait`}, []string{"PATH=/usr/bin:/bin"}, Streams{Stdout: w},
-		func(p *os.Process) { stops++; _ = p.Signal(syscall.SIGTERM) })
+	code, err := Run(ctx, Child{
+		Argv: []string{"sh", "-c", `trap 'kill $!; exit 9' TERM; sleep 60 >/dev/null 2>&1 & echo r; wait`},
+		Env:  []string{"PATH=/usr/bin:/bin"}, Stdout: w,
+		Stop: func(p *os.Process) { stops++; _ = p.Signal(syscall.SIGTERM) },
+	})
 	_ = w.Close()
-	if runCode(err) != 9 || stops != 1 {
-		t.Errorf("%v after %d stops", err, stops)
+	if runCode(code, err) != 9 || stops != 1 {
+		t.Errorf("%d, %v after %d stops", code, err, stops)
 	}
 }

@@ -38,7 +38,13 @@ type AuthorizeRequest struct {
 	// ScopeSeparator defaults to one space. OmitScope sends no scope at all.
 	ScopeSeparator string
 	OmitScope      bool
-	State          string
+	// SecondParam carries the scopes that begin with SecondPrefix, without it.
+	SecondParam, SecondPrefix string
+	// Rename gives client_id, redirect_uri or scope another name.
+	Rename map[string]string
+	// Resources are the resources that the token is meant for (RFC 8707).
+	Resources []string
+	State     string
 	// PKCE demands a challenge made from Verifier, always by S256.
 	PKCE     bool
 	Verifier secret.Text
@@ -49,6 +55,8 @@ type AuthorizeRequest struct {
 	// defaults to login_hint.
 	LoginHint      string
 	LoginHintParam string
+	// Implicit asks for a token in place of a code (RFC 6749 section 4.2.1).
+	Implicit bool
 	// AllowInsecureLoopback permits http to a loopback address.
 	AllowInsecureLoopback bool
 }
@@ -82,14 +90,17 @@ func AuthorizeURL(r AuthorizeRequest) (string, error) {
 		RedirectURL: r.RedirectURI,
 		Endpoint:    oauth2.Endpoint{AuthURL: r.Endpoint},
 	}
-	if len(r.Scopes) > 0 && !r.OmitScope {
-		separator := r.ScopeSeparator
-		if separator == "" {
-			separator = " "
-		}
-		c.Scopes = []string{strings.Join(r.Scopes, separator)}
-	}
 	var opts []oauth2.AuthCodeOption
+	if !r.OmitScope {
+		separator := cmp.Or(r.ScopeSeparator, " ")
+		first, second := r.splitScopes()
+		if len(first) > 0 {
+			c.Scopes = []string{strings.Join(first, separator)}
+		}
+		if len(second) > 0 {
+			opts = append(opts, oauth2.SetAuthURLParam(r.SecondParam, strings.Join(second, separator)))
+		}
+	}
 	for name, value := range r.Params {
 		if name == "" || reservedParam(name) || own.Has(name) ||
 			name == "response_mode" && value != "query" {
@@ -104,14 +115,59 @@ func AuthorizeURL(r AuthorizeRequest) (string, error) {
 		}
 		opts = append(opts, oauth2.SetAuthURLParam(name, r.LoginHint))
 	}
+	if r.Implicit {
+		opts = append(opts, oauth2.SetAuthURLParam("response_type", "token"))
+	}
 	if r.PKCE {
 		opts = append(opts, oauth2.S256ChallengeOption(r.Verifier.Reveal()))
 	}
-	s, err := CleanURL(c.AuthCodeURL(r.State, opts...))
+	s, err := r.inItsWords(c.AuthCodeURL(r.State, opts...))
+	if err == nil {
+		s, err = CleanURL(s)
+	}
 	if err != nil {
 		return "", refusef("the authorization request: %s", err)
 	}
 	return s, nil
+}
+
+// splitScopes tells the scopes of the second parameter from the others.
+func (r AuthorizeRequest) splitScopes() (first, second []string) {
+	for _, scope := range r.Scopes {
+		if name, ok := strings.CutPrefix(scope, r.SecondPrefix); ok && r.SecondParam != "" && name != "" {
+			second = append(second, name)
+			continue
+		}
+		first = append(first, scope)
+	}
+	return first, second
+}
+
+// inItsWords renames parameters as the provider wants, and adds the resources.
+func (r AuthorizeRequest) inItsWords(address string) (string, error) {
+	if len(r.Rename) == 0 && len(r.Resources) == 0 {
+		return address, nil
+	}
+	u, err := url.Parse(address)
+	if err != nil {
+		return "", errors.New("its address cannot be parsed")
+	}
+	q := u.Query()
+	for name, to := range r.Rename {
+		if !q.Has(name) {
+			continue
+		}
+		if q.Has(to) {
+			return "", fmt.Errorf("the parameter %q would occur twice", Clean(to))
+		}
+		q[to] = q[name]
+		q.Del(name)
+	}
+	for _, resource := range r.Resources {
+		q.Add("resource", resource)
+	}
+	u.RawQuery = q.Encode()
+	return u.String(), nil
 }
 
 // reservedParam reports the parameters that decide what is asked for, by whom

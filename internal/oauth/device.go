@@ -32,7 +32,7 @@ func (h *HTTP) DeviceAuthorize(ctx context.Context, r TokenRequest) (DeviceAutho
 }
 
 func parseDevice(a Answer) (DeviceAuthorization, error) {
-	o, err := openAnswer(a)
+	_, o, err := openAnswer(a, Rules{})
 	if err != nil {
 		return DeviceAuthorization{}, err
 	}

@@ -8,7 +8,8 @@ import (
 )
 
 // Metadata is what an issuer publishes about itself (RFC 8414 section 2, OpenID
-// Connect Discovery 1.0 section 3, RFC 8628 section 4, RFC 9207 section 3), as
+// Connect Discovery 1.0 section 3, RFC 8628 section 4, RFC 9126 section 5, RFC
+// 9207 section 3), as
 // far as it is used here. A nil list means that the issuer does not say. The
 // fields are those of providers.Metadata in the same order, so that one
 // converts into the other.
@@ -24,6 +25,8 @@ type Metadata struct {
 	TokenEndpointAuthMethodsSupported          []string `json:"token_endpoint_auth_methods_supported,omitempty"`
 	CodeChallengeMethodsSupported              []string `json:"code_challenge_methods_supported,omitempty"`
 	GrantTypesSupported                        []string `json:"grant_types_supported,omitempty"`
+	PushedAuthorizationRequestEndpoint         string   `json:"pushed_authorization_request_endpoint,omitempty"`
+	RequirePushedAuthorizationRequests         bool     `json:"require_pushed_authorization_requests,omitempty"`
 	AuthorizationResponseIssParameterSupported bool     `json:"authorization_response_iss_parameter_supported,omitempty"`
 }
 
@@ -101,6 +104,7 @@ func parseMetadata(body []byte, issuer string, allowLoopback bool) (Metadata, er
 		{"revocation_endpoint", &m.RevocationEndpoint},
 		{"introspection_endpoint", &m.IntrospectionEndpoint},
 		{"userinfo_endpoint", &m.UserinfoEndpoint},
+		{"pushed_authorization_request_endpoint", &m.PushedAuthorizationRequestEndpoint},
 	} {
 		if !o.has(e.name) {
 			continue
@@ -143,6 +147,7 @@ func parseMetadata(body []byte, issuer string, allowLoopback bool) (Metadata, er
 			}
 		}
 	}
+	m.RequirePushedAuthorizationRequests = string(o.members["require_pushed_authorization_requests"]) == "true"
 	if raw, ok := scalar(o.members["authorization_response_iss_parameter_supported"]); ok {
 		// "true" in quotes is sent by some; demanding iss is the safe reading.
 		m.AuthorizationResponseIssParameterSupported = strings.EqualFold(raw, "true")

@@ -17,6 +17,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/apiauth/apiauth/internal/secret"
 )
 
 // Limits on what a server may make us read.
@@ -67,6 +69,7 @@ type HTTP struct {
 
 	mu   sync.Mutex
 	warm map[string]warming
+	skew map[string]time.Duration // of an issuer's clock, by host; 0 up to a minute
 }
 
 // NewHTTP checks o and returns an HTTP. It reads no file and opens no
@@ -118,6 +121,7 @@ type call struct {
 	body     []byte
 	limit    int64
 	loopback bool // http to a loopback address is allowed
+	secrets  []secret.Text
 }
 
 // reply is an answer that arrived complete and within its limits.

@@ -426,9 +426,9 @@ func TestForms(t *testing.T) {
 		{ClientCredentialsForm("a b", map[string]string{"z": "1", "audience": "x"}), "grant_type=client_credentials&scope=a+b&audience=x&z=1"},
 		{DeviceForm(secret.New("d")), "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Adevice_code&device_code=d"},
 	} {
-		body, _, err := TokenRequest{Client: Client{ID: "i", Secret: secret.New("s"), Method: AuthBasic}, Form: tt.form}.encode()
-		if err != nil || string(body) != tt.want {
-			t.Errorf("form %q, %v, want %q", body, err, tt.want)
+		c, err := TokenRequest{Client: Client{ID: "i", Secret: secret.New("s"), Method: AuthBasic}, Form: tt.form}.encode(time.Time{})
+		if err != nil || string(c.body) != tt.want {
+			t.Errorf("form %q, %v, want %q", c.body, err, tt.want)
 		}
 	}
 }

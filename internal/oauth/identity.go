@@ -38,17 +38,23 @@ func (h *HTTP) Identity(ctx context.Context, r IdentityRequest) (Account, error)
 	if err != nil {
 		return Account{}, err
 	}
-	reply, err := h.do(ctx, call{
-		method: http.MethodGet, url: endpoint, header: header,
-		limit: maxBody, loopback: r.AllowInsecureLoopback,
-	})
+	body, err := h.getBody(ctx, endpoint, header, r.AllowInsecureLoopback)
 	if err != nil {
 		return Account{}, err
 	}
-	if reply.status < 200 || reply.status > 299 {
-		return Account{}, &StatusError{Status: reply.status, RetryAfter: reply.answer().retryAfter()}
+	return AccountIn(body, r.Subject, r.Label)
+}
+
+// getBody returns the body of a 2xx answer of an API.
+func (h *HTTP) getBody(ctx context.Context, endpoint string, header http.Header, loopback bool) ([]byte, error) {
+	reply, err := h.do(ctx, call{method: http.MethodGet, url: endpoint, header: header, limit: maxBody, loopback: loopback})
+	if err != nil {
+		return nil, err
 	}
-	return AccountIn(reply.body, r.Subject, r.Label)
+	if reply.status < 200 || reply.status > 299 {
+		return nil, &StatusError{Status: reply.status, RetryAfter: reply.answer().retryAfter()}
+	}
+	return reply.body, nil
 }
 
 // AccountIn reads an account from a JSON object, see IdentityRequest for the

@@ -133,6 +133,27 @@ func (o object) texts(name string) (list []string, ok bool) {
 	return list, true
 }
 
+// find returns the member at a path such as "data.accessToken", and whether a
+// name on the way occurs twice. Only objects are walked through.
+func (o object) find(path string) (raw json.RawMessage, twice bool) {
+	name, rest, more := strings.Cut(path, ".")
+	if o.repeated[name] {
+		return nil, true
+	}
+	raw = o.members[name]
+	if !more || len(raw) == 0 || string(raw) == "null" {
+		if more {
+			return nil, false
+		}
+		return raw, false
+	}
+	inner, err := parseObject(raw)
+	if err != nil {
+		return nil, false
+	}
+	return inner.find(rest)
+}
+
 // path returns the scalar at a path such as "id", "sys.id" or "items.0.id". A
 // member that bears the whole path as its name comes first.
 func (o object) path(path string) (string, bool) {

@@ -31,7 +31,7 @@ const (
 // nothing (a failing issuer's invalid_grant is not believed); or it wraps
 // ErrUnusable.
 func ParseToken(a Answer, r Rules) (Token, error) {
-	o, err := openAnswer(a)
+	whole, o, err := openAnswer(a, r)
 	if err != nil {
 		return Token{}, err
 	}
@@ -64,6 +64,12 @@ func ParseToken(a Answer, r Rules) (Token, error) {
 		t.IDToken = secret.Text{}
 	}
 	t.ExpiresIn, t.ExpiresKnown = o.seconds("expires_in", year)
+	if !t.ExpiresKnown && r.Fields["expires_at"] != "" {
+		t.ExpiresIn, t.ExpiresKnown = o.until("expires_at", a.clock(), year)
+	}
+	if r.SelfRenewing && t.Refresh.IsZero() {
+		t.Refresh = t.Access
+	}
 	for _, name := range []string{"refresh_token_expires_in", "refresh_expires_in", "x_refresh_token_expires_in"} {
 		if d, ok := o.seconds(name, 10*year); ok && d > 0 {
 			t.RefreshExpiresIn = d
@@ -71,34 +77,51 @@ func ParseToken(a Answer, r Rules) (Token, error) {
 		}
 	}
 	t.Scopes, t.ScopesKnown = o.scopes(r.ScopeSeparator)
-	t.Kept = o.keep(r.Keep)
+	if r.SecondScopes != "" {
+		if second, known := whole.at(r.SecondScopes, "scope").scopes(r.ScopeSeparator); known {
+			t.ScopesKnown = true
+			for _, scope := range second {
+				t.Scopes = append(t.Scopes, r.SecondPrefix+scope)
+			}
+		}
+	}
+	t.Kept = whole.keep(o, r)
 	return t, nil
 }
 
-// openAnswer returns the body of a 2xx answer that is no error.
-func openAnswer(a Answer) (object, error) {
+// openAnswer returns the body of a 2xx answer that is no error: the whole of it,
+// and the fields of the response in standard names.
+func openAnswer(a Answer, r Rules) (whole, o object, err error) {
 	if a.Status < 200 || a.Status > 299 {
-		return object{}, refusal(a)
+		return object{}, object{}, refusal(a, r)
 	}
-	o, err := readBody(a)
-	if err != nil {
-		return object{}, unusablef("the answer with HTTP status %d is not usable: %s", a.Status, err)
+	if whole, err = readBody(a); err != nil {
+		return object{}, object{}, unusablef("the answer with HTTP status %d is not usable: %s", a.Status, err)
 	}
-	if e := oauthError(a, o); e != nil {
-		return object{}, e
+	o = whole.standard(r)
+	places := []object{o}
+	if r.Inside != "" {
+		places = append(places, whole)
 	}
-	if s, ok := o.text("error"); o.has("error") && !(ok && s == "") || o.repeated["error"] {
-		return object{}, unusablef("the answer with HTTP status %d holds an error of unknown form", a.Status)
+	for _, each := range places {
+		if e := oauthError(a, each, r); e != nil {
+			return object{}, object{}, e
+		}
+		if s, ok := each.text("error"); each.has("error") && !(ok && s == "") || each.repeated["error"] {
+			return object{}, object{}, unusablef("the answer with HTTP status %d holds an error of unknown form", a.Status)
+		}
 	}
-	return o, nil
+	return whole, o, nil
 }
 
 // refusal turns an answer that is not 2xx into an error.
-func refusal(a Answer) error {
+func refusal(a Answer, r Rules) error {
 	busy := a.Status == 429 || a.Status >= 500
-	if o, err := readBody(a); err == nil {
-		if e := oauthError(a, o); e != nil && (!busy || temporaryCode(e.Code)) {
-			return e
+	if whole, err := readBody(a); err == nil {
+		for _, o := range []object{whole.standard(r), whole} {
+			if e := oauthError(a, o, r); e != nil && (!busy || temporaryCode(e.Code)) {
+				return e
+			}
 		}
 	}
 	if busy || a.Status == 408 {
@@ -149,7 +172,7 @@ func parseForm(body []byte) (object, error) {
 }
 
 // oauthError returns the OAuth error in o, or nil.
-func oauthError(a Answer, o object) *Error {
+func oauthError(a Answer, o object, r Rules) *Error {
 	code, ok := o.text("error")
 	if !ok || code == "" || o.repeated["error"] {
 		return nil
@@ -157,6 +180,12 @@ func oauthError(a Answer, o object) *Error {
 	e := &Error{Status: a.Status, Code: Clean(a.scrub(code)), RetryAfter: a.retryAfter()}
 	if s, ok := o.text("error_description"); ok {
 		e.Description = Clean(a.scrub(s))
+	}
+	if standard := r.ErrorCodes[code]; standard != "" {
+		if e.Description == "" {
+			e.Description = e.Code
+		}
+		e.Code = standard
 	}
 	if s, ok := o.text("error_uri"); ok {
 		if u, err := CleanURL(a.scrub(s)); err == nil && len(u) <= maxCleanRunes {
@@ -198,11 +227,15 @@ func (a Answer) retryAfter() time.Duration {
 	if err != nil {
 		return 0
 	}
-	now := a.Date
-	if now.IsZero() {
-		now = a.ReceivedAt
+	return min(max(at.Sub(a.clock()), 0), year)
+}
+
+// clock is the issuer's clock at the answer, or ours when it did not say.
+func (a Answer) clock() time.Time {
+	if a.Date.IsZero() {
+		return a.ReceivedAt
 	}
-	return min(max(at.Sub(now), 0), year)
+	return a.Date
 }
 
 // isAccessToken: 1 byte to 64 KiB of visible ASCII without quote and backslash.
@@ -318,34 +351,4 @@ func (o object) scopes(separator string) (list []string, known bool) {
 		list = append(list, p)
 	}
 	return list, true
-}
-
-// keep returns the named members that are strings, numbers or truth values,
-// on one line without control characters. Credentials are not kept this way,
-// and neither is a value of more than 4 KiB.
-func (o object) keep(names []string) map[string]string {
-	var kept map[string]string
-	for _, name := range names {
-		last := name[strings.LastIndexByte(name, '.')+1:]
-		switch last {
-		case "access_token", "refresh_token", "id_token", "client_secret":
-			continue
-		}
-		first, _, _ := strings.Cut(name, ".")
-		if o.repeated[name] || o.repeated[first] {
-			continue
-		}
-		s, ok := o.path(name)
-		if !ok || len(s) > maxKept {
-			continue
-		}
-		if s = cleanLine(s); s == "" {
-			continue
-		}
-		if kept == nil {
-			kept = map[string]string{}
-		}
-		kept[name] = s
-	}
-	return kept
 }

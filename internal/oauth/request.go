@@ -13,14 +13,28 @@ import (
 	"github.com/apiauth/apiauth/internal/secret"
 )
 
-// Client authentication methods (RFC 7591 section 2).
+// Client authentication methods (RFC 7591 section 2, OpenID Connect Core section
+// 9).
 const (
 	AuthNone  = "none"
 	AuthBasic = "client_secret_basic"
 	AuthPost  = "client_secret_post"
+	// AuthOmitted sends nothing of the client: the request speaks for itself.
+	AuthOmitted = "omitted"
+	// AuthSecretJWT and AuthPrivateKeyJWT prove who the client is with an
+	// assertion, signed with its secret or its key (RFC 7523 section 2.2).
+	AuthSecretJWT     = "client_secret_jwt"
+	AuthPrivateKeyJWT = "private_key_jwt"
 	// AuthSecretAsUsername is HTTP Basic with the secret as the user name and
 	// no password; the id is not sent (Stripe Apps).
 	AuthSecretAsUsername = "secret_as_username"
+)
+
+// The formats of a token request.
+const (
+	FormatForm = "form"
+	FormatJSON = "json" // one object; a parameter that repeats is a list
+	FormatGet  = "get"  // the parameters stand in the query
 )
 
 // Client is a client registration as a token request needs it.
@@ -28,6 +42,9 @@ type Client struct {
 	ID     string
 	Secret secret.Text
 	Method string // one of the Auth constants; there is no probing
+	// Audience of an assertion; default the endpoint. Alg is the algorithm of
+	// private_key_jwt, whose key is the Secret (Key.Encode); default by the key.
+	Audience, Alg string
 }
 
 // Param is one parameter of a form. Exactly one of Value and Secret is used.
@@ -47,7 +64,16 @@ type TokenRequest struct {
 	Endpoint string
 	Client   Client
 	Form     Form
-	Headers  map[string]string
+	// Assertion is signed and added when the request is sent; nil: none.
+	Assertion *Assertion
+	Headers   map[string]string
+	// Format is how the request is sent: FormatForm (default), FormatJSON or
+	// FormatGet.
+	Format string
+	// Rename gives parameters other names, those of the client included; Omit
+	// names parameters that are not sent.
+	Rename map[string]string
+	Omit   []string
 	// AllowInsecureLoopback permits http to a loopback address.
 	AllowInsecureLoopback bool
 }
@@ -87,8 +113,23 @@ type Rules struct {
 	// ScopeSeparator of the response; "" splits at blanks, or at commas when
 	// there are no blanks.
 	ScopeSeparator string
-	// Keep names fields of the response to keep, such as instance_url.
-	Keep []string
+	// Keep names fields of the response to keep, such as instance_url. KeepAs
+	// keeps the field at a path under another name.
+	Keep   []string
+	KeepAs map[string]string
+	// Inside is the path of the object that holds the response's fields. When
+	// the response has no such object, it is read as usual.
+	Inside string
+	// Fields holds the provider's names of standard fields, as paths below
+	// Inside. expires_at is a point in time.
+	Fields map[string]string
+	// ErrorCodes translates error codes into those of RFC 6749 section 5.2.
+	ErrorCodes map[string]string
+	// SecondScopes is the path of the scopes of a second scope parameter, which
+	// count with SecondPrefix.
+	SecondScopes, SecondPrefix string
+	// SelfRenewing says that the access token serves as the refresh token.
+	SelfRenewing bool
 }
 
 // Token is a validated token response.

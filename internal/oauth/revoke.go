@@ -29,6 +29,7 @@ type RevokeRequest struct {
 	Refresh  secret.Text
 	Subject  string // stripe-connect: the account id
 	Headers  map[string]string
+	Rename   map[string]string // as in TokenRequest; rfc7009 only
 	// AllowInsecureLoopback permits http to a loopback address.
 	AllowInsecureLoopback bool
 }
@@ -69,7 +70,7 @@ func (h *HTTP) revokeStandard(ctx context.Context, r RevokeRequest) error {
 		token, hint = r.Access, "access_token"
 	}
 	a, err := h.postForm(ctx, TokenRequest{
-		Endpoint: r.Endpoint, Client: r.Client, Headers: r.Headers, AllowInsecureLoopback: r.AllowInsecureLoopback,
+		Endpoint: r.Endpoint, Client: r.Client, Headers: r.Headers, Rename: r.Rename, AllowInsecureLoopback: r.AllowInsecureLoopback,
 		Form: Form{{Name: "token", Secret: token}, {Name: "token_type_hint", Value: hint}},
 	}, maxBody)
 	if err != nil {
@@ -270,10 +271,10 @@ func contentfulTokenID(body []byte, access secret.Text) (string, error) {
 // of no interest (RFC 7009 section 2.2).
 func revoked(a Answer) error {
 	if a.Status < 200 || a.Status > 299 {
-		return refusal(a)
+		return refusal(a, Rules{})
 	}
 	if o, err := readBody(a); err == nil {
-		if e := oauthError(a, o); e != nil {
+		if e := oauthError(a, o, Rules{}); e != nil {
 			return e
 		}
 	}
@@ -292,7 +293,7 @@ func (h *HTTP) Introspect(ctx context.Context, r TokenRequest, token secret.Text
 	if err != nil {
 		return false, err
 	}
-	o, err := openAnswer(a)
+	_, o, err := openAnswer(a, Rules{})
 	if err != nil {
 		return false, err
 	}

@@ -1,13 +1,16 @@
 package oauth
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"maps"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/apiauth/apiauth/internal/secret"
 )
@@ -18,6 +21,7 @@ const (
 	GrantRefresh           = "refresh_token"
 	GrantClientCredentials = "client_credentials"
 	GrantDevice            = "urn:ietf:params:oauth:grant-type:device_code"
+	GrantTokenExchange     = "urn:ietf:params:oauth:grant-type:token-exchange"
 )
 
 // CodeExchange is the form that turns an authorization code into tokens
@@ -45,6 +49,12 @@ func RefreshForm(refresh secret.Text, scopes ...string) Form {
 	return f
 }
 
+// RenewalForm is the form of a refresh at a provider that has another grant type
+// for it, or another parameter for the credential.
+func RenewalForm(grantType, param string, credential secret.Text) Form {
+	return Form{{Name: "grant_type", Value: grantType}, {Name: param, Secret: credential}}
+}
+
 // ClientCredentialsForm is the form of a client credentials request (RFC 6749
 // section 4.4.2). scope may be empty.
 func ClientCredentialsForm(scope string, extra map[string]string) Form {
@@ -70,6 +80,16 @@ func (f Form) With(extra map[string]string) Form {
 	return f
 }
 
+// WithResources returns f with the resources that the token is meant for (RFC
+// 8707 section 2).
+func (f Form) WithResources(resources []string) Form {
+	f = slices.Clip(f)
+	for _, resource := range resources {
+		f = append(f, Param{Name: "resource", Value: resource})
+	}
+	return f
+}
+
 // PostToken sends r, once, with the client's one authentication method,
 // and returns the answer unparsed, so that it can be made durable before it is
 // looked at. Errors wrap ErrNotSent, ErrNoAnswer, or ErrUnusable (a redirect, a
@@ -79,22 +99,18 @@ func (h *HTTP) PostToken(ctx context.Context, r TokenRequest) (Answer, error) {
 }
 
 func (h *HTTP) postForm(ctx context.Context, r TokenRequest, limit int64) (Answer, error) {
-	form, header, err := r.encode()
+	c, err := r.encode(h.clock(r.Endpoint))
 	if err != nil {
 		return Answer{}, err
 	}
-	reply, err := h.do(ctx, call{
-		method: http.MethodPost, url: r.Endpoint, header: header, body: form,
-		limit: limit, loopback: r.AllowInsecureLoopback,
-	})
+	c.limit, c.loopback = limit, r.AllowInsecureLoopback
+	reply, err := h.do(ctx, c)
 	if err != nil {
 		return Answer{}, err
 	}
 	a := reply.answer()
-	a.sent = append(a.sent, r.Client.Secret)
-	for _, p := range r.Form {
-		a.sent = append(a.sent, p.Secret)
-	}
+	h.setClock(r.Endpoint, a)
+	a.sent = append(c.secrets, r.Client.Secret)
 	return a, nil
 }
 
@@ -112,62 +128,176 @@ func (r reply) answer() Answer {
 	return a
 }
 
-// encode writes the form and adds the client authentication (RFC 6749 section
-// 2.3.1).
-func (r TokenRequest) encode() (body []byte, header http.Header, err error) {
-	header = http.Header{
-		"Content-Type": {"application/x-www-form-urlencoded"},
-		"Accept":       {"application/json"},
-	}
-	form := slices.Clone(r.Form)
-	switch c := r.Client; c.Method {
-	case AuthNone:
-		if c.ID == "" {
-			return nil, nil, refusef("authenticate the client: it has no id")
-		}
-		form = append(form, Param{Name: "client_id", Value: c.ID})
-	case AuthPost:
-		if c.ID == "" || c.Secret.IsZero() {
-			return nil, nil, refusef("authenticate the client: %s needs an id and a secret", c.Method)
-		}
-		form = append(form, Param{Name: "client_id", Value: c.ID}, Param{Name: "client_secret", Secret: c.Secret})
-	case AuthBasic:
-		if c.ID == "" || c.Secret.IsZero() {
-			return nil, nil, refusef("authenticate the client: %s needs an id and a secret", c.Method)
-		}
-		header.Set("Authorization", basic(url.QueryEscape(c.ID), url.QueryEscape(c.Secret.Reveal())))
-	case AuthSecretAsUsername:
-		if c.Secret.IsZero() {
-			return nil, nil, refusef("authenticate the client: %s needs a secret", c.Method)
-		}
-		header.Set("Authorization", basic(c.Secret.Reveal(), ""))
-	default:
-		return nil, nil, refusef("authenticate the client: the method %q is not known", Clean(c.Method))
+// encode adds the client authentication (RFC 6749 section 2.3.1) and writes the
+// request. Assertions are signed as of now.
+func (r TokenRequest) encode(now time.Time) (call, error) {
+	header := http.Header{"Accept": {"application/json"}}
+	form, err := r.authenticated(header, now)
+	if err != nil {
+		return call{}, err
 	}
 	if err := addHeaders(header, r.Headers); err != nil {
-		return nil, nil, err
+		return call{}, err
 	}
-	seen := map[string]bool{}
-	var b strings.Builder
+	if form, err = r.inItsWords(form); err != nil {
+		return call{}, err
+	}
+	c := call{method: http.MethodPost, url: r.Endpoint, header: header}
 	for _, p := range form {
-		// RFC 6749 section 3.2: parameters must not be included more than
-		// once. RFC 8707 lets resource repeat.
-		if p.Name == "" || seen[p.Name] && p.Name != "resource" && p.Name != "audience" {
-			return nil, nil, refusef("the parameter %q of a token request is empty or occurs twice", Clean(p.Name))
+		c.secrets = append(c.secrets, p.Secret)
+	}
+	switch r.Format {
+	case "", FormatForm:
+		header.Set("Content-Type", "application/x-www-form-urlencoded")
+		c.body = []byte(form.query())
+	case FormatJSON:
+		header.Set("Content-Type", "application/json")
+		c.body, err = form.object()
+	case FormatGet:
+		if strings.Contains(r.Endpoint, "?") {
+			return call{}, refusef("send a request: the endpoint has a query of its own")
+		}
+		c.method, c.url = http.MethodGet, r.Endpoint+"?"+form.query()
+	default:
+		return call{}, refusef("send a request: the format %q is not known", Clean(r.Format))
+	}
+	return c, err
+}
+
+// clock is our clock, or that of the issuer at endpoint where it was seen to
+// differ by more than a minute.
+func (h *HTTP) clock(endpoint string) time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.o.Now().Add(h.skew[hostIn(endpoint)])
+}
+
+// setClock remembers how an issuer's clock differs from ours.
+func (h *HTTP) setClock(endpoint string, a Answer) {
+	if a.Date.IsZero() {
+		return
+	}
+	off := a.Date.Sub(a.ReceivedAt)
+	if off.Abs() <= skewTold {
+		off = 0
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.skew == nil {
+		h.skew = map[string]time.Duration{}
+	}
+	h.skew[hostIn(endpoint)] = off
+}
+
+func hostIn(endpoint string) string {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return ""
+	}
+	return u.Host
+}
+
+// authenticated returns the form with what the client's one method adds to it,
+// and sets what goes into the header.
+func (r TokenRequest) authenticated(header http.Header, now time.Time) (Form, error) {
+	form := slices.Clone(r.Form)
+	if r.Assertion != nil {
+		signed, err := r.Assertion.sign(now)
+		if err != nil {
+			return nil, err
+		}
+		form = append(form, Param{Name: "assertion", Secret: signed})
+	}
+	c := r.Client
+	if c.ID == "" && c.Method != AuthSecretAsUsername && c.Method != AuthOmitted {
+		return nil, refusef("authenticate the client: it has no id")
+	}
+	if c.Secret.IsZero() && c.Method != AuthNone && c.Method != AuthOmitted {
+		return nil, refusef("authenticate the client: %s needs a secret", Clean(c.Method))
+	}
+	switch c.Method {
+	case AuthOmitted:
+	case AuthNone:
+		form = append(form, Param{Name: "client_id", Value: c.ID})
+	case AuthPost:
+		form = append(form, Param{Name: "client_id", Value: c.ID}, Param{Name: "client_secret", Secret: c.Secret})
+	case AuthBasic:
+		header.Set("Authorization", basic(url.QueryEscape(c.ID), url.QueryEscape(c.Secret.Reveal())))
+	case AuthSecretJWT, AuthPrivateKeyJWT:
+		signed, err := c.clientAssertion(r.Endpoint, now)
+		if err != nil {
+			return nil, err
+		}
+		form = append(form, Param{Name: "client_id", Value: c.ID}, Param{Name: "client_assertion_type", Value: assertionTypeJWT},
+			Param{Name: "client_assertion", Secret: signed})
+	case AuthSecretAsUsername:
+		header.Set("Authorization", basic(c.Secret.Reveal(), ""))
+	default:
+		return nil, refusef("authenticate the client: the method %q is not known", Clean(c.Method))
+	}
+	return form, nil
+}
+
+// inItsWords leaves out and renames what the provider wants so. Parameters must
+// not be included more than once (RFC 6749 section 3.2); RFC 8707 lets resource
+// repeat, and RFC 8693 audience.
+func (r TokenRequest) inItsWords(form Form) (Form, error) {
+	seen := map[string]bool{}
+	var out Form
+	for _, p := range form {
+		if slices.Contains(r.Omit, p.Name) {
+			continue
+		}
+		repeats := p.Name == "resource" || p.Name == "audience"
+		p.Name = cmp.Or(r.Rename[p.Name], p.Name)
+		if p.Name == "" || seen[p.Name] && !repeats {
+			return nil, refusef("the parameter %q of a token request is empty or occurs twice", Clean(p.Name))
 		}
 		seen[p.Name] = true
-		value := p.Value
-		if !p.Secret.IsZero() {
-			value = p.Secret.Reveal()
-		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+func (p Param) value() string {
+	if !p.Secret.IsZero() {
+		return p.Secret.Reveal()
+	}
+	return p.Value
+}
+
+// query writes the form as application/x-www-form-urlencoded, in its order.
+func (f Form) query() string {
+	var b strings.Builder
+	for _, p := range f {
 		if b.Len() > 0 {
 			b.WriteByte('&')
 		}
 		b.WriteString(url.QueryEscape(p.Name))
 		b.WriteByte('=')
-		b.WriteString(url.QueryEscape(value))
+		b.WriteString(url.QueryEscape(p.value()))
 	}
-	return []byte(b.String()), header, nil
+	return b.String()
+}
+
+// object writes the form as a JSON object of strings.
+func (f Form) object() ([]byte, error) {
+	members := map[string]any{}
+	for _, p := range f {
+		switch before := members[p.Name].(type) {
+		case nil:
+			members[p.Name] = p.value()
+		case string:
+			members[p.Name] = []string{before, p.value()}
+		case []string:
+			members[p.Name] = append(before, p.value())
+		}
+	}
+	body, err := json.Marshal(members)
+	if err != nil {
+		return nil, refusef("write a token request as JSON")
+	}
+	return body, nil
 }
 
 // basic is the value of an Authorization header (RFC 7617).

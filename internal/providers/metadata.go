@@ -9,7 +9,8 @@ import (
 )
 
 // Metadata is what an issuer publishes about itself (RFC 8414 section 2, OpenID
-// Connect Discovery section 3, RFC 8628 section 4, RFC 9207 section 3). A nil
+// Connect Discovery section 3, RFC 8628 section 4, RFC 9126 section 5, RFC 9207
+// section 3). A nil
 // list means that the issuer does not say.
 type Metadata struct {
 	Issuer                                     string   `json:"issuer"`
@@ -23,6 +24,8 @@ type Metadata struct {
 	TokenEndpointAuthMethodsSupported          []string `json:"token_endpoint_auth_methods_supported"`
 	CodeChallengeMethodsSupported              []string `json:"code_challenge_methods_supported"`
 	GrantTypesSupported                        []string `json:"grant_types_supported"`
+	PushedAuthorizationRequestEndpoint         string   `json:"pushed_authorization_request_endpoint"`
+	RequirePushedAuthorizationRequests         bool     `json:"require_pushed_authorization_requests"`
 	AuthorizationResponseIssParameterSupported bool     `json:"authorization_response_iss_parameter_supported"`
 }
 
@@ -58,6 +61,8 @@ func FromMetadata(issuer string, m Metadata) (*Provider, error) {
 		RevocationEndpoint:          m.RevocationEndpoint,
 		IntrospectionEndpoint:       m.IntrospectionEndpoint,
 		UserinfoEndpoint:            m.UserinfoEndpoint,
+		PushedEndpoint:              m.PushedAuthorizationRequestEndpoint,
+		RequirePushed:               m.RequirePushedAuthorizationRequests,
 		IssParameterSupported:       m.AuthorizationResponseIssParameterSupported,
 		TokenEndpointAuthMethod:     method,
 		SecretOptional:              optional,
@@ -105,6 +110,8 @@ func (p *Provider) Complete(m Metadata) error {
 	}
 	fill(&done.IntrospectionEndpoint, found.IntrospectionEndpoint)
 	fill(&done.UserinfoEndpoint, found.UserinfoEndpoint)
+	fill(&done.PushedEndpoint, found.PushedEndpoint)
+	done.RequirePushed = p.RequirePushed || found.RequirePushed
 	fill(&done.PKCE, found.PKCE)
 	done.IssParameterSupported = p.IssParameterSupported || found.IssParameterSupported
 	if p.TokenEndpointAuthMethod == "" {
@@ -148,7 +155,13 @@ func chooseAuthMethod(supported []string) (method string, secretOptional bool, e
 	if public {
 		return AuthNone, false, nil
 	}
-	return "", false, fmt.Errorf("the issuer offers none of the client authentication methods %s, %s, %s", AuthBasic, AuthPost, AuthNone)
+	for _, method := range []string{AuthPrivateKeyJWT, AuthSecretJWT} {
+		if slices.Contains(supported, method) {
+			return method, false, nil
+		}
+	}
+	return "", false, fmt.Errorf("the issuer offers none of the client authentication methods %s, %s, %s, %s, %s",
+		AuthBasic, AuthPost, AuthNone, AuthPrivateKeyJWT, AuthSecretJWT)
 }
 
 func chooseFlows(m Metadata, method string) []string {

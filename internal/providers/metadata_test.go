@@ -87,6 +87,9 @@ func TestFromMetadataChoices(t *testing.T) {
 			providers.AuthPost, false, "browser device client-credentials", "openid offline_access", "rfc7009"},
 		{"none only", func(m *providers.Metadata) { m.TokenEndpointAuthMethodsSupported = []string{"none"} },
 			providers.AuthNone, false, "browser device", "openid offline_access", "rfc7009"},
+		{"signed only", func(m *providers.Metadata) {
+			m.TokenEndpointAuthMethodsSupported = []string{"tls_client_auth", "client_secret_jwt", "private_key_jwt"}
+		}, providers.AuthPrivateKeyJWT, false, "browser device client-credentials", "openid offline_access", "rfc7009"},
 		{"plain OAuth", func(m *providers.Metadata) {
 			m.UserinfoEndpoint, m.ScopesSupported, m.DeviceAuthorizationEndpoint = "", nil, ""
 		}, providers.AuthBasic, true, "browser client-credentials", "", "rfc7009"},
@@ -128,7 +131,7 @@ func TestFromMetadataRefuses(t *testing.T) {
 		{"template", func(m *providers.Metadata) { m.IntrospectionEndpoint = "https://id.corp.example/{x}" }, "introspection_endpoint"},
 		{"userinfo", func(m *providers.Metadata) { m.UserinfoEndpoint = "ftp://id.corp.example/" }, "userinfo_endpoint"},
 		{"no token endpoint", func(m *providers.Metadata) { m.TokenEndpoint = "" }, "token_endpoint"},
-		{"no method of ours", func(m *providers.Metadata) { m.TokenEndpointAuthMethodsSupported = []string{"private_key_jwt"} }, "none of the client authentication methods"},
+		{"no method of ours", func(m *providers.Metadata) { m.TokenEndpointAuthMethodsSupported = []string{"tls_client_auth"} }, "none of the client authentication methods"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -159,7 +159,7 @@ func checkRedirect(redirect string) error {
 func (p *Provider) validate(origin Origin) *fault {
 	for _, check := range []func(Origin) *fault{
 		p.validateNames, p.validateVariables, p.validateEndpoints, p.validateClient, p.validateScopes, p.validateToken,
-		p.validateAPI, p.validateUse, p.validateRest,
+		p.validateDialect, p.validateGrants, p.validateAPI, p.validateSite, p.validateUse, p.validateRest,
 	} {
 		if bad := check(origin); bad != nil {
 			return bad
@@ -204,14 +204,16 @@ func (p *Provider) validateVariables(Origin) *fault {
 			return at("a variable's name must match [a-z][a-z0-9_]*, 32 at most, and not be client_id", "name")
 		case p.variable(v.Name) != v:
 			return at("the variable "+v.Name+" is declared twice", "name")
-		case !slices.Contains([]string{"", FromUser, FromCallback, FromToken}, v.From):
-			return at(oneOf(v.From, FromUser, FromCallback, FromToken), "from")
+		case !slices.Contains([]string{"", FromUser, FromCallback, FromToken, FromSite}, v.From):
+			return at(oneOf(v.From, FromUser, FromCallback, FromToken, FromSite), "from")
 		case !slices.Contains(used, v.Name):
 			return at("the variable "+v.Name+" is not used", "name")
 		case v.kept() && (v.Default != "" || len(v.Values) > 0 || v.Pattern != "" || v.Host):
 			return at("a value that comes from the "+v.From+" is held to api.hosts; default, values, pattern and host are for the user's", "from")
-		case v.From == FromToken && !slices.Contains(p.Token.Keep, v.Name):
+		case v.From == FromToken && !slices.Contains(p.Token.Keep, v.Name) && p.Token.KeepAs[v.Name] == "":
 			return at("add "+v.Name+" to token.keep, or it is not known later", "name")
+		case v.From == FromSite && p.Site.Keep[v.Name] == "":
+			return at("add "+v.Name+" to site.keep, or it is not known later", "name")
 		}
 		if v.Pattern != "" {
 			if _, err := compilePattern(v.Pattern); err != nil {
@@ -235,7 +237,8 @@ func (p *Provider) validateVariables(Origin) *fault {
 // usedVariables returns the names in all templates.
 func (p *Provider) usedVariables() []string {
 	templates := []string{p.Issuer, p.AuthorizationEndpoint, p.TokenEndpoint, p.DeviceAuthorizationEndpoint, p.RevocationEndpoint,
-		p.IntrospectionEndpoint, p.UserinfoEndpoint, p.RefreshEndpoint, p.API.BaseURL, p.Revocation.Page, p.Register.Page}
+		p.IntrospectionEndpoint, p.UserinfoEndpoint, p.RefreshEndpoint, p.PushedEndpoint, p.Token.Upgrade.Endpoint, p.Site.Endpoint,
+		p.AssertionAudience, p.JWTBearer.Audience, p.API.BaseURL, p.Revocation.Page, p.Register.Page}
 	templates = append(append(templates, p.API.Hosts...), p.GitHosts...)
 	var names []string
 	for _, t := range templates {
@@ -258,6 +261,7 @@ func (p *Provider) validateEndpoints(Origin) *fault {
 		{"introspection_endpoint", p.IntrospectionEndpoint, true},
 		{"userinfo_endpoint", p.UserinfoEndpoint, true},
 		{"refresh_endpoint", p.RefreshEndpoint, false},
+		{"pushed_authorization_request_endpoint", p.PushedEndpoint, false},
 	} {
 		if e.template == "" {
 			continue
@@ -284,9 +288,17 @@ func (p *Provider) validateEndpoints(Origin) *fault {
 			if p.TokenEndpointAuthMethod == AuthNone {
 				return at("client credentials need a client that authenticates, but token_endpoint_auth_method is none")
 			}
+		case FlowJWTBearer:
+			if p.TokenEndpoint == "" && !p.NeedsDiscovery() {
+				return at("the jwt-bearer flow needs token_endpoint")
+			}
+		case FlowImplicit:
+			if p.AuthorizationEndpoint == "" && !p.NeedsDiscovery() {
+				return at("the implicit flow needs authorization_endpoint")
+			}
 		case FlowKey:
 		default:
-			return at(oneOf(flow, FlowBrowser, FlowDevice, FlowClientCredentials, FlowKey))
+			return at(oneOf(flow, FlowBrowser, FlowDevice, FlowClientCredentials, FlowJWTBearer, FlowImplicit, FlowKey))
 		}
 		if slices.Index(p.Flows, flow) != i {
 			return at("the flow " + flow + " is listed twice")
@@ -298,14 +310,14 @@ func (p *Provider) validateEndpoints(Origin) *fault {
 	if len(p.Flows) == 0 {
 		return faultAt("there is neither an issuer, nor an authorization_endpoint or device_authorization_endpoint, nor flows: [key]")
 	}
-	if p.TokenEndpoint == "" && !slices.Equal(p.Flows, []string{FlowKey}) {
+	if p.TokenEndpoint == "" && slices.ContainsFunc(p.Flows, func(flow string) bool { return flow != FlowKey && flow != FlowImplicit }) {
 		return faultAt("token_endpoint is missing")
 	}
 	return nil
 }
 
 func (p *Provider) validateClient(Origin) *fault {
-	methods := []string{AuthNone, AuthBasic, AuthPost, AuthSecretUser}
+	methods := authMethods()
 	switch {
 	case p.TokenEndpointAuthMethod == "":
 		if p.TokenEndpoint != "" {
@@ -334,8 +346,7 @@ func (p *Provider) validateClient(Origin) *fault {
 			return faultAt("this must be a URL, or none", "register", "redirect_uri")
 		}
 	}
-	reserved := []string{"response_type", "client_id", "client_secret", "redirect_uri", "scope", "state", "code", "code_challenge", "code_challenge_method",
-		"code_verifier", "grant_type", "refresh_token", "device_code", "client_assertion", "client_assertion_type", "response_mode", "nonce"}
+	reserved := reservedParams()
 	switch name := p.LoginHintParam; {
 	case name == "":
 	case !plainToken(name, 64), strings.ContainsAny(name, "&=#"):
@@ -346,10 +357,7 @@ func (p *Provider) validateClient(Origin) *fault {
 	if p.DeviceNote != "" && p.DeviceAuthorizationEndpoint == "" && !p.NeedsDiscovery() {
 		return faultAt("device_note needs device_authorization_endpoint", "device_note")
 	}
-	if bad := checkPairs(p.Authorize, reserved, "authorize_params"); bad != nil {
-		return bad
-	}
-	return checkPairs(p.Token.Params, reserved, "token", "params")
+	return checkPairs(p.Authorize, append(reserved, sortedValues(p.AuthorizeRename)...), "authorize_params")
 }
 
 // checkPairs checks extra parameters: plain names that are not ours to set, and
@@ -464,7 +472,7 @@ func (p *Provider) validateToken(Origin) *fault {
 		switch {
 		case !isVariableName(name):
 			return faultAt("a kept field's name must match [a-z][a-z0-9_]*, 32 at most", "token", "keep", i)
-		case slices.Contains([]string{"access_token", "refresh_token", "id_token", "token_type", "expires_in", "scope"}, name):
+		case slices.Contains(tokenFields(), name):
 			return faultAt(name+" is not a field to keep", "token", "keep", i)
 		}
 	}
@@ -540,9 +548,49 @@ func (p *Provider) validateAPI(Origin) *fault {
 	case len(a.Prefix) > 32 || !asciiText(a.Prefix):
 		return faultAt("the prefix is longer than 32 bytes or holds other than printable ASCII", "api", "auth", "prefix")
 	}
+	if b := p.API.Body; b != "" && b != "json" && b != "form" {
+		return faultAt(oneOf(b, "json", "form"), "api", "body")
+	}
+	for i := range p.API.Pagination {
+		if bad := p.API.Pagination[i].validate(i); bad != nil {
+			return bad
+		}
+	}
 	switch strings.ToLower(a.Name) {
 	case "host", "cookie", "content-length", "transfer-encoding", "connection", "te", "upgrade", "trailer", "proxy-authorization":
 		return faultAt("the header "+a.Name+" cannot carry a token", "api", "auth", "name")
+	}
+	return nil
+}
+
+// validate checks that a rule has what its style needs, and nothing else.
+func (g *Pagination) validate(i int) *fault {
+	var needs, takes []string
+	switch g.Style {
+	case PagesLink:
+	case PagesNextURL:
+		needs = []string{"next"}
+	case PagesCursor:
+		needs = []string{"next", "param"}
+	case PagesLastItem:
+		needs = []string{"next", "param", "more"}
+	case PagesOffset:
+		needs, takes = []string{"param", "total"}, []string{"size"}
+	default:
+		return faultAt(oneOf(g.Style, PagesLink, PagesNextURL, PagesCursor, PagesLastItem, PagesOffset), "api", "pagination", i, "style")
+	}
+	for _, f := range []struct{ key, value string }{
+		{"next", g.Next}, {"param", g.Param}, {"more", g.More}, {"total", g.Total}, {"size", g.Size}, {"items", g.Items},
+	} {
+		needed := slices.Contains(needs, f.key)
+		switch {
+		case f.value == "" && needed:
+			return faultAt("the style "+g.Style+" needs "+f.key, "api", "pagination", i)
+		case f.value != "" && !needed && !slices.Contains(takes, f.key) && f.key != "items":
+			return faultAt("the style "+g.Style+" takes no "+f.key, "api", "pagination", i, f.key)
+		case !plainToken(f.value, 80) || f.key == "param" && strings.ContainsAny(f.value, "&=#?%+"):
+			return faultAt("this is not the name of a field or parameter", "api", "pagination", i, f.key)
+		}
 	}
 	return nil
 }
@@ -589,6 +637,12 @@ func (p *Provider) validateUse(Origin) *fault {
 		if err := checkPlaceholder(p.Placeholder); err != nil {
 			return faultAt(err.Error(), "placeholder")
 		}
+	}
+	if u := p.GitUsername; u != "" && (!plainToken(u, 64) || strings.Contains(u, ":")) {
+		return faultAt("a user name has no space, colon or character beyond ASCII", "git_username")
+	}
+	if p.GitUsername != "" && len(p.GitHosts) == 0 {
+		return faultAt("git_username needs git_hosts", "git_username")
 	}
 	for i, host := range p.GitHosts {
 		if strings.HasPrefix(host, ".") {

@@ -26,11 +26,17 @@ type Pins struct {
 	RevocationEndpoint          string `json:"revocation_endpoint,omitempty"`
 	IntrospectionEndpoint       string `json:"introspection_endpoint,omitempty"`
 	UserinfoEndpoint            string `json:"userinfo_endpoint,omitempty"`
+	PushedEndpoint              string `json:"pushed_authorization_request_endpoint,omitempty"`
+	RequirePushed               bool   `json:"require_pushed_authorization_requests,omitempty"`
 	IssParameterSupported       bool   `json:"iss_parameter_supported,omitempty"`
 	PKCE                        string `json:"pkce,omitempty"`
 
 	AuthMethod string `json:"auth_method"` // of the client at the token endpoint, for the flow that was used
-	ClientID   string `json:"client_id,omitempty"`
+	// SigningAlg and AssertionAudience are those of assertions; empty: by the
+	// key, and the token endpoint.
+	SigningAlg        string `json:"signing_alg,omitempty"`
+	AssertionAudience string `json:"assertion_audience,omitempty"`
+	ClientID          string `json:"client_id,omitempty"`
 	// DefinitionClientID is the client_id of the definition, if it has one.
 	DefinitionClientID string `json:"definition_client_id,omitempty"`
 	RedirectURI        string `json:"redirect_uri,omitempty"` // as registered, port may be *
@@ -44,14 +50,19 @@ type Pins struct {
 	// nil when there is nothing to fill in.
 	Declared *Declared `json:"declared,omitempty"`
 
-	Scopes     *ScopeRules   `json:"scopes,omitempty"` // nil: names are compared as they are
+	Scopes     *ScopeRules   `json:"scopes,omitempty"`    // nil: names are compared as they are
+	Resources  []string      `json:"resources,omitempty"` // RFC 8707
 	Token      TokenPin      `json:"token"`
+	JWTBearer  *JWTBearerPin `json:"jwt_bearer,omitempty"`     // of that flow only
+	Exchange   *ExchangePin  `json:"token_exchange,omitempty"` // nil: there is none
 	Identity   IdentityPin   `json:"identity"`
+	Site       *SitePin      `json:"site,omitempty"`
 	Revocation RevocationPin `json:"revocation"`
 
 	Env                   string   `json:"env,omitempty"`
 	Placeholder           string   `json:"placeholder,omitempty"`
-	GitHosts              []string `json:"git_hosts,omitempty"`
+	GitHosts              []string `json:"git_hosts,omitempty"` // in normal form
+	GitUsername           string   `json:"git_username,omitempty"`
 	AllowInsecureLoopback bool     `json:"allow_insecure_loopback,omitempty"`
 }
 
@@ -85,7 +96,70 @@ type TokenPin struct {
 	GrantLifetime         int64             `json:"grant_lifetime,omitempty"`   // seconds
 	RefreshLifetime       int64             `json:"refresh_lifetime,omitempty"` // seconds
 	Params                map[string]string `json:"params,omitempty"`
+	ExchangeParams        map[string]string `json:"exchange_params,omitempty"`
+	RefreshParams         map[string]string `json:"refresh_params,omitempty"`
 	Headers               map[string]string `json:"headers,omitempty"`
+
+	Request      string            `json:"request,omitempty"` // empty: a form
+	Rename       map[string]string `json:"rename,omitempty"`
+	OmitParams   []string          `json:"omit_params,omitempty"`
+	KeepAs       map[string]string `json:"keep_as,omitempty"`
+	Inside       string            `json:"inside,omitempty"`
+	Fields       map[string]string `json:"fields,omitempty"`
+	ErrorCodes   map[string]string `json:"error_codes,omitempty"`
+	SecondScopes *SecondScopesPin  `json:"second_scopes,omitempty"`
+	Upgrade      *UpgradePin       `json:"upgrade,omitempty"`
+	Renewal      *RenewalPin       `json:"renewal,omitempty"` // nil: RFC 6749 section 6
+}
+
+// SecondScopesPin is SecondScopes as far as an answer is concerned.
+type SecondScopesPin struct {
+	Prefix string `json:"prefix"`
+	Field  string `json:"field"`
+}
+
+// UpgradePin is Upgrade, resolved.
+type UpgradePin struct {
+	Endpoint  string `json:"endpoint"`
+	Request   string `json:"request"`
+	GrantType string `json:"grant_type"`
+	Param     string `json:"param"`
+}
+
+// RenewalPin is Renewal, resolved.
+type RenewalPin struct {
+	GrantType  string `json:"grant_type"`
+	Param      string `json:"param"`
+	Request    string `json:"request,omitempty"`
+	SelfRenews bool   `json:"self_renews,omitempty"` // by the access token
+	OmitClient bool   `json:"omit_client,omitempty"`
+	Before     int64  `json:"before,omitempty"` // seconds; 0: up to 5 minutes
+}
+
+// JWTBearerPin is JWTBearer, resolved, with the subject that was asked for.
+type JWTBearerPin struct {
+	Audience string            `json:"audience"`
+	Subject  string            `json:"subject,omitempty"`
+	InClaim  bool              `json:"scope_in_claim,omitempty"`
+	Claims   map[string]string `json:"claims,omitempty"`
+	Lifetime int64             `json:"lifetime"` // seconds
+}
+
+// ExchangePin is TokenExchange, resolved.
+type ExchangePin struct {
+	Scopes     []string `json:"scopes"`
+	Resources  []string `json:"resources,omitempty"`
+	Audiences  []string `json:"audiences,omitempty"`
+	AuthMethod string   `json:"auth_method,omitempty"`
+}
+
+// SitePin is Site, resolved, with the site that was asked for by name.
+type SitePin struct {
+	Endpoint string            `json:"endpoint"`
+	List     string            `json:"list,omitempty"`
+	Label    string            `json:"label,omitempty"`
+	Keep     map[string]string `json:"keep"`
+	Wanted   string            `json:"wanted,omitempty"`
 }
 
 // IdentityPin is Identity, resolved.
@@ -104,8 +178,8 @@ type RevocationPin struct {
 
 // PinOptions say for which client and flow a definition is pinned.
 type PinOptions struct {
-	// Flow is browser, paste, device, client-credentials or key; the default
-	// is the definition's first.
+	// Flow is browser, paste, device, client-credentials, jwt-bearer, implicit
+	// or key; the default is the definition's first.
 	Flow      string
 	Variables map[string]string // values that the user gave
 	ClientID  string            // default: the definition's client_id
@@ -113,6 +187,13 @@ type PinOptions struct {
 	// RedirectURI replaces the definition's redirect, for clients that were
 	// registered with another one.
 	RedirectURI string
+	// Subject is the sub of a jwt-bearer assertion.
+	Subject string
+	// Site is the name of the site that the connection is to reach, where the
+	// account has several.
+	Site string
+	// Resources are added to those of the definition (RFC 8707).
+	Resources []string
 }
 
 // MissingVariableError says that a variable has no value and no default.
@@ -128,6 +209,8 @@ func (e *MissingVariableError) Error() string {
 		return fmt.Sprintf("%s: the token response has no %s", e.Provider, e.Variable.Name)
 	case FromCallback:
 		return fmt.Sprintf("%s: the callback has no %s", e.Provider, e.Variable.Name)
+	case FromSite:
+		return fmt.Sprintf("%s: the answer about the site has no %s", e.Provider, e.Variable.Name)
 	}
 	return fmt.Sprintf("%s needs a value for %s (%s)", e.Provider, e.Variable.Name, cmp.Or(e.Variable.Title, "a part of its addresses"))
 }
@@ -180,10 +263,14 @@ func (d *Definition) Pin(o PinOptions) (Pins, error) {
 		RevocationEndpoint:          expand(p.RevocationEndpoint, values),
 		IntrospectionEndpoint:       expand(p.IntrospectionEndpoint, values),
 		UserinfoEndpoint:            expand(p.UserinfoEndpoint, values),
+		PushedEndpoint:              expand(p.PushedEndpoint, values),
+		RequirePushed:               p.RequirePushed,
 		IssParameterSupported:       p.IssParameterSupported,
 		PKCE:                        cmp.Or(p.PKCE, PKCES256),
 
 		AuthMethod:         p.authMethod(o),
+		SigningAlg:         p.SigningAlg,
+		AssertionAudience:  expand(p.AssertionAudience, values),
 		ClientID:           cmp.Or(o.ClientID, p.ClientID),
 		DefinitionClientID: p.ClientID,
 
@@ -202,8 +289,22 @@ func (d *Definition) Pin(o PinOptions) (Pins, error) {
 			GrantLifetime:         int64(p.Token.GrantLifetime.Seconds()),
 			RefreshLifetime:       int64(p.Token.RefreshLifetime.Seconds()),
 			Params:                maps.Clone(p.Token.Params),
+			ExchangeParams:        maps.Clone(p.Token.ExchangeParams),
+			RefreshParams:         maps.Clone(p.Token.RefreshParams),
 			Headers:               maps.Clone(p.Token.Headers),
+			Request:               p.Token.Request,
+			Rename:                maps.Clone(p.Token.Rename),
+			OmitParams:            slices.Clone(p.Token.OmitParams),
+			KeepAs:                maps.Clone(p.Token.KeepAs),
+			Inside:                p.Token.Inside,
+			Fields:                maps.Clone(p.Token.Fields),
+			ErrorCodes:            maps.Clone(p.Token.ErrorCodes),
+			Upgrade:               p.Token.Upgrade.pin(values),
+			Renewal:               p.Token.Renewal.pin(),
 		},
+		Resources: slices.Concat(p.Resources, o.Resources),
+		Exchange:  p.TokenExchange.pin(),
+		Site:      p.Site.pin(values, o.Site),
 		Identity: IdentityPin{
 			Subject: p.Identity.Subject,
 			Label:   p.Identity.Label,
@@ -214,10 +315,17 @@ func (d *Definition) Pin(o PinOptions) (Pins, error) {
 		Env:                   p.Env,
 		Placeholder:           p.Placeholder,
 		GitHosts:              expandAll(p.GitHosts, values),
+		GitUsername:           p.GitUsername,
 		AllowInsecureLoopback: p.AllowInsecureLoopback,
 	}
 	if d.Origin == Discovered {
 		pins.Provider = p.Issuer
+	}
+	if second := p.Scopes.Second; second.Field != "" {
+		pins.Token.SecondScopes = &SecondScopesPin{Prefix: second.Prefix, Field: second.Field}
+	}
+	if o.Flow == FlowJWTBearer {
+		pins.JWTBearer = p.JWTBearer.pin(values, o.Subject, pins.TokenEndpoint)
 	}
 	if pins.AuthorizationEndpoint != "" {
 		pins.RedirectURI = redirect
@@ -242,7 +350,8 @@ func (d *Definition) Pin(o PinOptions) (Pins, error) {
 // remembers the declared form where something is left to fill in.
 func (p *Pins) finish(provider *Provider, values map[string]string) error {
 	templates := []string{provider.AuthorizationEndpoint, provider.TokenEndpoint, provider.RefreshEndpoint, provider.DeviceAuthorizationEndpoint,
-		provider.RevocationEndpoint, provider.IntrospectionEndpoint, provider.UserinfoEndpoint, provider.API.BaseURL}
+		provider.RevocationEndpoint, provider.IntrospectionEndpoint, provider.UserinfoEndpoint, provider.PushedEndpoint, provider.Token.Upgrade.Endpoint,
+		provider.Site.Endpoint, provider.API.BaseURL}
 	for _, template := range templates {
 		if template == "" {
 			continue
@@ -255,6 +364,16 @@ func (p *Pins) finish(provider *Provider, values map[string]string) error {
 				return fmt.Errorf("%s: %w", strconv.QuoteToASCII(clip(url, 120)), err)
 			}
 		}
+	}
+	for i, host := range p.GitHosts {
+		if err := provider.checkStaysInDomain(provider.GitHosts[i], values); err != nil {
+			return err
+		}
+		normal, err := NormalHost(host)
+		if err != nil {
+			return err
+		}
+		p.GitHosts[i] = normal
 	}
 	open := isTemplate(p.APIBase) || isTemplate(p.UserinfoEndpoint) || isTemplate(p.IntrospectionEndpoint) || isTemplate(p.RevocationEndpoint)
 	for i, host := range p.APIHosts {
@@ -327,8 +446,10 @@ func (p *Provider) authMethod(o PinOptions) string {
 		flow = p.Flows[0]
 	}
 	switch {
-	case flow == FlowKey:
+	case flow == FlowKey, flow == FlowImplicit:
 		return AuthNone
+	case flow == FlowJWTBearer:
+		return cmp.Or(p.JWTBearer.AuthMethod, AuthOmitted)
 	case flow == FlowDevice && p.DeviceAuthMethod != "":
 		return p.DeviceAuthMethod
 	case flow != FlowClientCredentials && p.SecretOptional && !o.HasSecret:
@@ -492,6 +613,17 @@ func (p Pins) AllowsHost(hostport string) bool {
 	return err == nil && slices.Contains(p.APIHosts, host)
 }
 
+// GitUser returns the user name that goes with the token for git: oauth2 where
+// the definition names none.
+func (p Pins) GitUser() string { return cmp.Or(p.GitUsername, "oauth2") }
+
+// ServesGit reports whether git repositories on hostport take the token, which
+// must equal one of the pinned hosts, both in normal form.
+func (p Pins) ServesGit(hostport string) bool {
+	host, err := NormalHost(hostport)
+	return err == nil && slices.Contains(p.GitHosts, host)
+}
+
 // Changes lists what differs between the pins of a connection and the pins that
 // its definition gives now, of all that decides where a credential goes. Parts
 // that BindAPI filled in are compared as the definition has them. An endpoint
@@ -516,7 +648,15 @@ func (p Pins) Changes(now Pins) []Change {
 	compareKnown("revocation_endpoint", was.RevocationEndpoint, is.RevocationEndpoint)
 	compareKnown("introspection_endpoint", was.IntrospectionEndpoint, is.IntrospectionEndpoint)
 	compareKnown("userinfo_endpoint", was.UserinfoEndpoint, is.UserinfoEndpoint)
+	compareKnown("pushed_authorization_request_endpoint", p.PushedEndpoint, now.PushedEndpoint)
 	compare("token_endpoint_auth_method", p.AuthMethod, now.AuthMethod)
+	compare("client_assertion_audience", p.AssertionAudience, now.AssertionAudience)
+	compare("token.request", cmp.Or(p.Token.Request, RequestForm), cmp.Or(now.Token.Request, RequestForm))
+	compareKnown("token.upgrade", p.Token.Upgrade.String(), now.Token.Upgrade.String())
+	compareKnown("token.renewal", p.Token.Renewal.String(), now.Token.Renewal.String())
+	compare("jwt_bearer", p.JWTBearer.String(), now.JWTBearer.String())
+	compareKnown("token_exchange", p.Exchange.String(), now.Exchange.String())
+	compareKnown("site.endpoint", p.Site.String(), now.Site.String())
 	if p.ClientID != now.ClientID {
 		compare("client_id", p.ClientID, now.ClientID)
 	} else if p.DefinitionClientID != "" && p.DefinitionClientID == p.ClientID {

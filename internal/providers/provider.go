@@ -4,16 +4,23 @@
 // beyond reading definition files.
 package providers
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
-// Client authentication methods of a definition. The first three are those of
-// RFC 7591 section 2. AuthSecretUser is Stripe's: HTTP Basic with the secret as
-// the user name, an empty password, and no client_id.
+// Client authentication methods of a definition: those of RFC 7591 section 2
+// and OpenID Connect Core section 9, and two of our own. AuthSecretUser is
+// Stripe's: HTTP Basic with the secret as the user name, an empty password, and
+// no client_id. AuthOmitted sends nothing of the client at all.
 const (
-	AuthNone       = "none"
-	AuthBasic      = "client_secret_basic"
-	AuthPost       = "client_secret_post"
-	AuthSecretUser = "secret_as_username"
+	AuthNone          = "none"
+	AuthBasic         = "client_secret_basic"
+	AuthPost          = "client_secret_post"
+	AuthSecretJWT     = "client_secret_jwt"
+	AuthPrivateKeyJWT = "private_key_jwt"
+	AuthSecretUser    = "secret_as_username"
+	AuthOmitted       = "omitted"
 )
 
 // Values of pkce.
@@ -28,6 +35,8 @@ const (
 	FlowBrowser           = "browser"
 	FlowDevice            = "device"
 	FlowClientCredentials = "client-credentials"
+	FlowJWTBearer         = "jwt-bearer"
+	FlowImplicit          = "implicit"
 	FlowKey               = "key"
 )
 
@@ -36,6 +45,7 @@ const (
 	FromUser     = "user"
 	FromCallback = "callback"
 	FromToken    = "token"
+	FromSite     = "site"
 )
 
 // Provider is one catalogue entry: the facts about one issuer and its APIs.
@@ -64,6 +74,10 @@ type Provider struct {
 	UserinfoEndpoint            string `yaml:"userinfo_endpoint"`
 	// RefreshEndpoint differs from TokenEndpoint at few providers.
 	RefreshEndpoint string `yaml:"refresh_endpoint"`
+	// PushedEndpoint takes the authorization request before the browser opens
+	// (RFC 9126); RequirePushed says that the issuer accepts no other.
+	PushedEndpoint string `yaml:"pushed_authorization_request_endpoint"`
+	RequirePushed  bool   `yaml:"require_pushed_authorization_requests"`
 	// IssParameterSupported is authorization_response_iss_parameter_supported
 	// of RFC 9207: the callback must then carry iss.
 	IssParameterSupported bool `yaml:"authorization_response_iss_parameter_supported"`
@@ -75,6 +89,12 @@ type Provider struct {
 	TokenEndpointAuthMethod string `yaml:"token_endpoint_auth_method"`
 	SecretOptional          bool   `yaml:"secret_optional"`
 	DeviceAuthMethod        string `yaml:"device_auth_method"`
+	// SigningAlg is the algorithm of private_key_jwt and of the jwt-bearer
+	// grant; the default follows from the key.
+	SigningAlg string `yaml:"token_endpoint_auth_signing_alg"`
+	// AssertionAudience is the aud of a client assertion (RFC 7523 section 3);
+	// the default is the token endpoint.
+	AssertionAudience string `yaml:"client_assertion_audience"`
 	// DeviceNote says in one sentence what a person must know before choosing
 	// the device flow: another kind of client, fewer scopes.
 	DeviceNote string `yaml:"device_note"`
@@ -94,13 +114,28 @@ type Provider struct {
 	Variables []Variable        `yaml:"variables"`
 	Scopes    Scopes            `yaml:"scopes"`
 	Authorize map[string]string `yaml:"authorize_params"` // extra parameters of the authorization request
+	// AuthorizeRename gives standard parameters of the authorization request
+	// another name: client_id, redirect_uri, scope.
+	AuthorizeRename map[string]string `yaml:"authorize_rename"`
+	// Resources are sent as resource with authorization and token requests
+	// (RFC 8707).
+	Resources []string `yaml:"resources"`
+	// CodeParam is the parameter of the callback that holds the code; the
+	// default is code.
+	CodeParam string `yaml:"code_param"`
+	// CallbackKeep names parameters of the callback to keep, by the name they
+	// are kept under (realm_id: realmId).
+	CallbackKeep map[string]string `yaml:"callback_keep"`
 	// LoginHintParam is the parameter of the authorization request that
 	// suggests an account; the default is login_hint (OpenID Connect Core
 	// section 3.1.2.1).
-	LoginHintParam string     `yaml:"login_hint_param"`
-	Token          TokenFacts `yaml:"token"`
-	Identity       Identity   `yaml:"identity"`
-	API            API        `yaml:"api"`
+	LoginHintParam string        `yaml:"login_hint_param"`
+	Token          TokenFacts    `yaml:"token"`
+	JWTBearer      JWTBearer     `yaml:"jwt_bearer"`
+	TokenExchange  TokenExchange `yaml:"token_exchange"`
+	Identity       Identity      `yaml:"identity"`
+	Site           Site          `yaml:"site"`
+	API            API           `yaml:"api"`
 
 	// Env is the variable that carries the token; see CheckEnvName.
 	Env string `yaml:"env"`
@@ -108,11 +143,14 @@ type Provider struct {
 	// . _ ! - as they are, and {N} for N random letters and digits.
 	Placeholder string `yaml:"placeholder"`
 	// GitHosts are the exact hosts whose git repositories take the token.
-	GitHosts   []string   `yaml:"git_hosts"`
-	Revocation Revocation `yaml:"revocation"`
-	Register   Register   `yaml:"register"`
-	Notes      []string   `yaml:"notes"`
-	Sources    []Source   `yaml:"sources"`
+	GitHosts []string `yaml:"git_hosts"`
+	// GitUsername is the user name that goes with the token as the password
+	// there; default oauth2.
+	GitUsername string     `yaml:"git_username"`
+	Revocation  Revocation `yaml:"revocation"`
+	Register    Register   `yaml:"register"`
+	Notes       []string   `yaml:"notes"`
+	Sources     []Source   `yaml:"sources"`
 
 	// ClientID and AllowInsecureLoopback may be set in a user's file only.
 	ClientID              string `yaml:"client_id"`
@@ -130,9 +168,9 @@ type Variable struct {
 	Pattern string   `yaml:"pattern"`
 	Default string   `yaml:"default"`
 	Values  []string `yaml:"values"` // the only values allowed, when not empty
-	// From is user (default), callback or token: where the value comes from. A
-	// value from the callback or the token response is known only after
-	// connect, may stand in api, userinfo_endpoint, introspection_endpoint and
+	// From is user (default), callback, token or site: where the value comes
+	// from. A value from the callback, the token response or the list of sites
+	// is known only after connect, may stand in api, userinfo_endpoint, introspection_endpoint and
 	// revocation_endpoint, and must lead to one of the declared hosts. Where it
 	// begins a URL it is an https origin such as https://acme.example.com.
 	From string `yaml:"from"`
@@ -155,8 +193,19 @@ type Scopes struct {
 	// https://graph.microsoft.com/Mail.Read for Mail.Read.
 	Prefix string `yaml:"prefix"`
 	// FoldCase says that the case of a name does not count.
-	FoldCase bool    `yaml:"fold_case"`
-	Catalog  []Scope `yaml:"catalog"`
+	FoldCase bool         `yaml:"fold_case"`
+	Second   SecondScopes `yaml:"second"`
+	Catalog  []Scope      `yaml:"catalog"`
+}
+
+// SecondScopes describes a second scope parameter of the authorization request
+// (Slack's user_scope). A scope whose name begins with Prefix goes there, without
+// the prefix; Field is where the token response names those granted, which then
+// count with the prefix.
+type SecondScopes struct {
+	Param  string `yaml:"param"`
+	Prefix string `yaml:"prefix"`
+	Field  string `yaml:"field"`
 }
 
 // Scope is one scope with the words a person chooses by.
@@ -189,16 +238,105 @@ type TokenFacts struct {
 	// no space.
 	ScopeSeparator string   `yaml:"scope_separator"`
 	Keep           []string `yaml:"keep"` // fields of the response to keep (instance_url)
+	// KeepAs keeps fields under another name: kept name to path (team_id:
+	// team.id).
+	KeepAs map[string]string `yaml:"keep_as"`
+	// Inside is the path of the object that holds the response's fields (data,
+	// authed_user). A response without that object is read as usual.
+	Inside string `yaml:"inside"`
+	// Fields says what the provider calls fields of the response, by their
+	// standard names; expires_at, a point in time, may stand for expires_in.
+	// A path leads below the object of Inside.
+	Fields map[string]string `yaml:"fields"`
+	// ErrorCodes translates the provider's error codes into those of RFC 6749
+	// section 5.2.
+	ErrorCodes map[string]string `yaml:"error_codes"`
 	// Rotates is never, sometimes or always (default sometimes).
 	Rotates string `yaml:"rotates"`
 	// GrantLifetime counts from consent, RefreshLifetime from the last
 	// refresh (idle time). Go durations; warn ahead.
 	GrantLifetime   time.Duration `yaml:"grant_lifetime"`
 	RefreshLifetime time.Duration `yaml:"refresh_lifetime"`
-	// Params are extra parameters of the code exchange and the refresh.
-	Params map[string]string `yaml:"params"`
+	// Request is how token requests are sent: form (default), json, or get,
+	// with the parameters in the query.
+	Request string `yaml:"request"`
+	// Rename gives standard parameters of token requests another name
+	// (client_id: appid); OmitParams leaves some out.
+	Rename     map[string]string `yaml:"rename"`
+	OmitParams []string          `yaml:"omit_params"`
+	// Params are extra parameters of the code exchange and the refresh;
+	// ExchangeParams and RefreshParams those of one of them.
+	Params         map[string]string `yaml:"params"`
+	ExchangeParams map[string]string `yaml:"exchange_params"`
+	RefreshParams  map[string]string `yaml:"refresh_params"`
+	Upgrade        Upgrade           `yaml:"upgrade"`
+	Renewal        Renewal           `yaml:"renewal"`
 	// Headers are extra headers of token requests (Accept is always JSON).
 	Headers map[string]string `yaml:"headers"`
+}
+
+// Upgrade is a second token request that exchanges the access token of a login
+// for a long-lived one (Facebook, Instagram, Threads).
+type Upgrade struct {
+	Endpoint  string `yaml:"endpoint"`
+	Request   string `yaml:"request"`    // form | json | get (default)
+	GrantType string `yaml:"grant_type"` // such as fb_exchange_token
+	Param     string `yaml:"param"`      // that carries the access token
+}
+
+// Renewal says how a refresh differs from RFC 6749 section 6.
+type Renewal struct {
+	GrantType string `yaml:"grant_type"` // default refresh_token
+	// Credential is refresh_token (default) or access_token: a token that
+	// renews itself while it is alive. Param carries it.
+	Credential string `yaml:"credential"`
+	Param      string `yaml:"param"`
+	Request    string `yaml:"request"` // as token.request, which is the default
+	// OmitClient leaves the client's id and secret out of the request.
+	OmitClient bool `yaml:"omit_client"`
+	// Before is how long before its end a token is renewed; the default is
+	// up to 5 minutes.
+	Before time.Duration `yaml:"before"`
+}
+
+// JWTBearer describes the grant of RFC 7523 section 2.1: what an assertion that
+// apiauth signs with the client's key must say.
+type JWTBearer struct {
+	Audience string `yaml:"audience"` // aud; default the token endpoint
+	// Subject says whether sub is required, optional, or the client itself
+	// (default optional): --subject gives it.
+	Subject string `yaml:"subject"`
+	// SubjectTitle is what the subject is, for people.
+	SubjectTitle string `yaml:"subject_title"`
+	// Scope is where the scopes go: param (default) or claim.
+	Scope  string            `yaml:"scope"`
+	Claims map[string]string `yaml:"claims"` // extra claims
+	// AuthMethod authenticates the client beside the assertion; default
+	// omitted.
+	AuthMethod string        `yaml:"auth_method"`
+	Lifetime   time.Duration `yaml:"lifetime"` // default 3 min, at most 5 min
+}
+
+// TokenExchange says what the provider's token exchange (RFC 8693) may be asked
+// for, to hand out a token that can do less. Without scopes there is none.
+type TokenExchange struct {
+	Scopes    []string `yaml:"scopes"`    // the only ones that may be asked for
+	Resources []string `yaml:"resources"` // URLs that a resource must equal or lie under
+	Audiences []string `yaml:"audiences"` // the only audiences
+	// AuthMethod of the request; the default is that of the other token
+	// requests.
+	AuthMethod string `yaml:"auth_method"`
+}
+
+// Site is a second call after login that tells which account, site or
+// organisation the token reaches (Atlassian, Xero).
+type Site struct {
+	Endpoint string `yaml:"endpoint"` // on one of api.hosts
+	List     string `yaml:"list"`     // path of the list in the answer; default the answer itself
+	Label    string `yaml:"label"`    // path of the name that a person knows it by
+	// Keep names fields of the chosen site to keep, by the name they are kept
+	// under.
+	Keep map[string]string `yaml:"keep"`
 }
 
 // Identity says which fields of the userinfo response name the account.
@@ -220,6 +358,40 @@ type API struct {
 	Hosts   []string          `yaml:"hosts"`
 	Auth    APIAuth           `yaml:"auth"`
 	Headers map[string]string `yaml:"headers"`
+	// Body is what fields of a request become: json (default) | form.
+	Body string `yaml:"body"`
+	// Pagination says how lists go on. Of several rules the first that finds a
+	// next page holds.
+	Pagination []Pagination `yaml:"pagination"`
+}
+
+// Styles of Pagination.
+const (
+	PagesLink     = "link"      // the header Link with rel="next" (RFC 8288)
+	PagesNextURL  = "next_url"  // a field holds the address of the next page
+	PagesCursor   = "cursor"    // a field holds the value of a parameter
+	PagesLastItem = "last_item" // a field of the last item is the value of a parameter
+	PagesOffset   = "offset"    // a parameter counts the items before the page
+)
+
+// Pagination is how one page of a list leads to the next. Fields are found by
+// paths, with dots between names.
+type Pagination struct {
+	Style string `yaml:"style"`
+	// Next is the field of the address (next_url), of the cursor (cursor), or
+	// of the last item (last_item).
+	Next string `yaml:"next"`
+	// Param is the query parameter of cursor, last_item and offset.
+	Param string `yaml:"param"`
+	// More is the field that says whether another page follows (last_item).
+	More string `yaml:"more"`
+	// Total is the field with the number of all items, Size the field with the
+	// length of a page if it need not be full (offset).
+	Total string `yaml:"total"`
+	Size  string `yaml:"size"`
+	// Items is the field of the list; the default is the answer itself, or the
+	// only array in it.
+	Items string `yaml:"items"`
 }
 
 // APIAuth is the one place of a request that carries the token. The default is
@@ -260,4 +432,11 @@ type Source struct {
 	// Unverified marks facts for which no text of a page of the vendor was
 	// read; the URL is where to look, or who says so instead.
 	Unverified bool `yaml:"unverified"`
+}
+
+// Verified reports whether any fact of the definition was compared with the text
+// of a page of the vendor. Commands say so of entries of which none was: those
+// rest on what public libraries and memory agree on.
+func (p *Provider) Verified() bool {
+	return slices.ContainsFunc(p.Sources, func(s Source) bool { return !s.Unverified })
 }

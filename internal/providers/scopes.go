@@ -117,3 +117,19 @@ func (x scopeIndex) name(scope string) string {
 	}
 	return plain
 }
+
+// Find returns the scope of the catalogue that an answer means by name: with the
+// prefix, in another case, or by another name, as far as the definition says so.
+func (s *Scopes) Find(name string) (Scope, bool) {
+	same := func(a, b string) bool { return a == b || s.FoldCase && strings.EqualFold(a, b) }
+	short := name
+	if s.Prefix != "" {
+		short = strings.TrimPrefix(name, s.Prefix)
+	}
+	for _, scope := range s.Catalog {
+		if same(scope.Name, name) || same(scope.Name, short) || slices.Contains(scope.Also, name) {
+			return scope, true
+		}
+	}
+	return Scope{}, false
+}

@@ -73,3 +73,18 @@ func TestMissingScopesCircle(t *testing.T) {
 		t.Errorf("rules without need: %+v", plain.Scopes)
 	}
 }
+
+func TestFindScope(t *testing.T) {
+	s := providers.Scopes{Prefix: "https://graph.example/", FoldCase: true, Catalog: []providers.Scope{{Name: "Mail.Read"}, {Name: "me", Also: []string{"profile"}}}}
+	for name, want := range map[string]string{
+		"Mail.Read": "Mail.Read", "mail.read": "Mail.Read", "https://graph.example/Mail.Read": "Mail.Read", "profile": "me", "other": "", "": "",
+	} {
+		if got, ok := s.Find(name); got.Name != want || ok != (want != "") {
+			t.Errorf("%q is %q, want %q", name, got.Name, want)
+		}
+	}
+	s = providers.Scopes{Catalog: []providers.Scope{{Name: "Mail.Read"}}}
+	if _, ok := s.Find("mail.read"); ok {
+		t.Error("the case of a name does not count")
+	}
+}

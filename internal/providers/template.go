@@ -108,7 +108,9 @@ func (p *Provider) variable(name string) *Variable {
 }
 
 // kept reports whether the value becomes known only after connect.
-func (v *Variable) kept() bool { return v.From == FromCallback || v.From == FromToken }
+func (v *Variable) kept() bool {
+	return v.From == FromCallback || v.From == FromToken || v.From == FromSite
+}
 
 // sample returns a value that shows what a template becomes.
 func (v *Variable) sample() string {

@@ -177,7 +177,7 @@ func (e *Egress) pin() error {
 			s.plain = s.plain || t.Insecure && isThisMachine(host)
 		}
 	}
-	if len(placeholders) == 0 {
+	if len(placeholders)+len(e.o.Local) == 0 {
 		return errors.New("a proxy needs a connection")
 	}
 	for host, h := range e.o.Local {

@@ -142,14 +142,14 @@ func (x *exchange) forward(scheme, host, path string) {
 		return
 	}
 	insert(out, rt.Auth, token)
-	resp, err := p.transport.RoundTrip(out)
+	resp, err := rt.way(p, out).RoundTrip(out)
 	if err == nil && resp.StatusCode == http.StatusUnauthorized && again != nil {
 		if fresh, ok := rt.renewal.instead(ctx, p.o.Tokens, rt.Connection, token, p.o.Now()); ok {
 			_ = resp.Body.Close()
 			if out, err = again(); err == nil {
 				token = fresh
 				insert(out, rt.Auth, token)
-				resp, err = p.transport.RoundTrip(out)
+				resp, err = rt.way(p, out).RoundTrip(out)
 			}
 		}
 	}
@@ -170,6 +170,14 @@ func (x *exchange) forward(scheme, host, path string) {
 		}
 	}
 	x.answer(out, resp)
+}
+
+// way is how a request leaves.
+func (rt *route) way(p *Reverse, out *http.Request) http.RoundTripper {
+	if rt.direct != nil && out.URL.Scheme == rt.scheme && out.URL.Host == rt.host && fits(out) {
+		return rt.direct
+	}
+	return p.transport
 }
 
 // scrubber returns what takes echoes of a token out of answers: each byte of one

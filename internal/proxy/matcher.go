@@ -26,8 +26,8 @@ type matcher struct {
 	shift [1 << 12]uint8
 }
 
-// newMatcher looks for all forms of the secrets. It returns nil when there is
-// nothing to look for.
+// newMatcher looks for all forms of the secrets. It returns nil, which finds
+// nothing, when there are none.
 func newMatcher(secrets []string) *matcher {
 	m := &matcher{window: 256}
 	for owner, s := range secrets {
@@ -61,6 +61,9 @@ func pair(a, b byte) int { return (int(a)<<4 ^ int(b)) & 0xfff }
 // up to which b cannot be the beginning of one; that is its end where final says
 // that nothing follows.
 func (m *matcher) next(b []byte, from int, final bool) (*pattern, int) {
+	if m == nil {
+		return nil, len(b)
+	}
 	for end := from + m.window; end <= len(b); {
 		if s := m.shift[pair(b[end-2], b[end-1])]; s > 0 {
 			end += int(s)

@@ -230,6 +230,9 @@ func (f finder) whole(body []byte) *misplacedError {
 // a placeholder, or the end before trailers that hold one, fails with a
 // *misplacedError instead.
 func (f finder) body(src io.ReadCloser, trailer http.Header) io.ReadCloser {
+	if f.m == nil {
+		return src
+	}
 	return &searchedBody{
 		Closer:  src,
 		f:       f,

@@ -135,6 +135,7 @@ type route struct {
 	scheme, host, path string // of Base; path has no slash at its end
 	headers            http.Header
 	limiter            limiter
+	direct             *direct // nil where the user's own proxy is the way
 	renewal            renewal
 	scrub              atomic.Pointer[keptScrubber]
 }
@@ -175,6 +176,9 @@ func StartReverse(ctx context.Context, o ReverseOptions) (*Reverse, error) {
 	var err error
 	if p.transport, err = p.newTransport(); err != nil {
 		return nil, err
+	}
+	for _, rt := range p.routes {
+		p.openDirect(rt)
 	}
 	p.listener, err = loopback.Listen(ctx, loopback.Options{
 		Host: o.Host, Port: o.Port, MaxConns: maxClients, KeepAlive: true,
@@ -226,6 +230,11 @@ func (p *Reverse) Key() secret.Text { return secret.New(p.key) }
 func (p *Reverse) Shutdown(ctx context.Context) error {
 	err := p.listener.Shutdown(ctx)
 	p.transport.CloseIdleConnections()
+	for _, rt := range p.routes {
+		if rt.direct != nil {
+			rt.direct.close()
+		}
+	}
 	return err
 }
 
@@ -285,7 +294,7 @@ func (p *Reverse) shown(r *http.Request, rt *route, inPath string) bool {
 	if rt == nil {
 		return false
 	}
-	got := ""
+	var got string
 	switch rt.Auth.In {
 	case placeQuery:
 		got = r.URL.Query().Get(rt.Auth.Name)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 	"syscall"
 	"time"
@@ -55,6 +56,29 @@ func (p *Reverse) newTransport() (*http.Transport, error) {
 		DisableCompression:     true,
 		Protocols:              protocols,
 	}, nil
+}
+
+// openDirect makes the direct way to the host of a route's base, unless the user
+// has set another way out for it.
+func (p *Reverse) openDirect(rt *route) {
+	if rt.host == "" {
+		return
+	}
+	u := &url.URL{Scheme: rt.scheme, Host: rt.host}
+	if way, err := p.transport.Proxy(&http.Request{Method: http.MethodGet, URL: u, Host: rt.host}); err != nil || way != nil {
+		return
+	}
+	d := &direct{dial: p.dial, timeout: p.o.Timeout, address: rt.host}
+	port := "80"
+	if rt.scheme == "https" {
+		port = "443"
+		d.tls = p.transport.TLSClientConfig.Clone()
+		d.tls.ServerName = u.Hostname()
+	}
+	if u.Port() == "" {
+		d.address = net.JoinHostPort(u.Hostname(), port)
+	}
+	rt.direct = d
 }
 
 // AddressError says that a name led to an address that gets no token.

@@ -71,6 +71,7 @@ identity: {subject: sub, label: name}
 api:
   base_url: %s
   hosts: ["%s"]
+  pagination: [{style: link, items: items}]
 env: %s
 placeholder: sbx_at_{43}
 revocation: {style: rfc7009}

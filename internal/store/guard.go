@@ -161,9 +161,13 @@ func login(h *connection.Header) string {
 	return h.ConnectedAt.UTC().Format(time.RFC3339Nano) + " " + h.Provider
 }
 
-// Begin makes the intent durable. The sealing key is read first: an answer that
-// could not be sealed must not be asked for.
+// Begin makes the intent durable. The lock is proven and the sealing key read
+// first: an answer that could not be sealed must not be asked for, nor one that
+// somebody else may be asking for as well.
 func (g *guard) Begin(ctx context.Context, in connection.Intent) error {
+	if err := g.proveExclusive(); err != nil {
+		return err
+	}
 	k, err := g.ensureKey(ctx)
 	if err != nil {
 		return err
@@ -431,6 +435,9 @@ func (s *Store) Prepare(ctx context.Context, key connection.Key) (undo func(), e
 	}
 	defer g.Unlock()
 	locked := g.(*guard)
+	if err := locked.proveExclusive(); err != nil {
+		return nil, err
+	}
 	if err := locked.reconcile(ctx); err != nil {
 		return nil, err
 	}

@@ -62,8 +62,13 @@ type Options struct {
 	// Passphrase returns the passphrase of a file store; create is true when it
 	// is chosen now. Nil, or a zero result, when there is none.
 	Passphrase func(ctx context.Context, create bool) (secret.Text, error)
-	Rand       io.Reader        // default crypto/rand
-	Now        func() time.Time // default time.Now
+	// FileSystem names the kind of file system that holds a folder, and whether
+	// it is reached over a network. The default asks the system.
+	FileSystem func(dir string) (kind string, remote bool)
+	// Warn tells a person, in one line, what is odd but no failure.
+	Warn func(format string, a ...any)
+	Rand io.Reader        // default crypto/rand
+	Now  func() time.Time // default time.Now
 }
 
 func (o Options) rand() io.Reader {
@@ -97,6 +102,7 @@ type Store struct {
 	meta Meta
 
 	locks lockTable
+	told  sync.Once // that the file system is reached over a network
 
 	mu     sync.Mutex
 	master []byte // of a file store, once opened

@@ -92,11 +92,7 @@ func newHome(t testing.TB, is *issuer, bus *keyringtest.Bus, state string) *home
 // of all others.
 func (h *home) begin(o store.Options) {
 	h.t.Helper()
-	definition := filepath.Join(h.dir, "definition.yaml")
-	if err := os.WriteFile(definition, []byte(h.is.definition("peer")), 0o600); err != nil {
-		h.t.Fatal(err)
-	}
-	h.must("provider", "add", definition, "--yes")
+	h.define("peer")
 	h.connect("peer")
 	o.Dir = filepath.Join(h.vars["APIAUTH_STATE_DIR"], "stores")
 	metas, err := store.List(o.Dir)
@@ -111,6 +107,16 @@ func (h *home) begin(o store.Options) {
 		h.t.Fatal(err)
 	}
 	h.template = *rec
+}
+
+// define adds the issuer as a provider.
+func (h *home) define(id string) {
+	h.t.Helper()
+	definition := filepath.Join(h.dir, "definition.yaml")
+	if err := os.WriteFile(definition, []byte(h.is.definition(id)), 0o600); err != nil {
+		h.t.Fatal(err)
+	}
+	h.must("provider", "add", definition, "--yes")
 }
 
 func (h *home) connect(args ...string) {

@@ -65,6 +65,8 @@ type tracing struct {
 	// enter is called before each system call; true kills the process there,
 	// and the call is not carried out.
 	enter func(pid int, c call) (kill bool)
+	// leave is called after each system call that writes knows.
+	leave func(c call, ret int64)
 	// line is called for each line on stderr.
 	line func(text string)
 	// signal is called when a signal is about to be delivered.
@@ -270,6 +272,9 @@ func (h *home) follow(tr tracing, x *traced) (syscall.WaitStatus, error) {
 				delete(inside, tid)
 				if known {
 					h.left(x, c, int64(info.nr), toIssuer, &answer) //nolint:gosec // a returned value is signed
+					if tr.leave != nil && c.wrote > 0 {
+						tr.leave(c, int64(info.nr)) //nolint:gosec // as above
+					}
 				}
 				break
 			}

@@ -437,7 +437,7 @@ func TestNoFlagTakesASecret(t *testing.T) {
 		commands = append(commands, cmd.Commands()...)
 		for _, m := range flag.FindAllStringSubmatch(cmd.LocalFlags().FlagUsages(), -1) {
 			seen++
-			if regexp.MustCompile(`secret|token|passphrase|password|(^|-)key($|-)|stdin`).MatchString(m[1]) && m[2] != "" && m[1] != "token-ttl" {
+			if regexp.MustCompile(`secret|token|passphrase|password|(^|-)key($|-)|stdin`).MatchString(m[1]) && m[2] != "" && m[1] != "token-ttl" && !strings.HasSuffix(m[1], "-file") {
 				t.Errorf("%s --%s takes a value: a secret comes from a prompt, stdin or a file", cmd.CommandPath(), m[1])
 			}
 		}

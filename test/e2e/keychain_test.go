@@ -68,8 +68,8 @@ func TestRotationWithAFailingKeychain(t *testing.T) {
 			if r.took > 20*time.Second {
 				t.Errorf("it took %v", r.took)
 			}
-			// The next ones have only what the last one could keep.
-			for range 2 {
+			// The next three have only what the last one could keep.
+			for range 3 {
 				if got := p.must("token", "peer", "--refresh").token(); got != h.tap.lastAccess() {
 					t.Error("another token than the issuer's last")
 				}
@@ -87,6 +87,49 @@ func TestRotationWithAFailingKeychain(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A keychain that never answers ends every command within 5 s, with what to do
+// about it, whether the token lives or has to be renewed. Nothing is sent.
+func TestKeychainThatNeverAnswers(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, sandbox.Options{RotateRefresh: true})
+	b := keyringtest.StartBus(t)
+	fake := keyringtest.StartFake(t, b, keyringtest.OK)
+	p := newPerson(t, b)
+	p.addProvider(h.definition("peer"))
+	h.mustConnect(p, "peer")
+	p.must("token", "peer", "--refresh")
+	live := h.tap.lastAccess()
+	asked := h.Stats().TokenRequests
+
+	fake.Behave(keyringtest.HangAlways)
+	var all []*running
+	for _, args := range [][]string{
+		{"token", "peer"}, {"token", "peer", "--refresh"}, {"exec", "-c", "peer", "--", "true"}, {"env", "-c", "peer"}, {"api", "peer", "/"},
+	} {
+		all = append(all, p.start(args...))
+	}
+	for _, started := range all {
+		r := started.wait()
+		if r.code != 5 || r.out != "" {
+			t.Error(r.redacted())
+		}
+		if !strings.Contains(r.err, "apiauth: hint: see whether the keychain waits for an answer on the screen") {
+			t.Errorf("no remedy: %s", r.redacted())
+		}
+	}
+	if took := time.Since(all[0].begin); took > 5*time.Second {
+		t.Errorf("they took %v", took)
+	}
+	if n := h.Stats().TokenRequests - asked; n != 0 {
+		t.Errorf("%d token requests", n)
+	}
+	fake.Behave(keyringtest.OK)
+	if p.must("token", "peer").token() != live {
+		t.Error("another token than before")
+	}
+	p.must("token", "peer", "--refresh")
 }
 
 // The sandbox needs nothing of a machine and leaves nothing on it.

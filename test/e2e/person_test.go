@@ -277,7 +277,7 @@ func (r *running) waitLine(text string) string {
 // authorizeURL waits for the address that stands on a line of its own.
 func (r *running) authorizeURL() string {
 	r.p.t.Helper()
-	return strings.TrimSpace(r.waitLine("code_challenge="))
+	return strings.TrimSpace(r.waitLine("client_id="))
 }
 
 func (r *running) signal(sig syscall.Signal) {

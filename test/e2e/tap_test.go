@@ -147,7 +147,7 @@ func (p *tap) count(grantType string) int {
 func definition(id string, is *peers.IssuerProc, tokenEndpoint string, c peers.Client, more string) string {
 	method := c.Method
 	flows := "[browser, device]"
-	if c.ID == is.Machine.ID {
+	if c.ID == is.Machine.ID || c.ID == is.Robot.ID {
 		flows = "[client-credentials]"
 	}
 	u, _ := url.Parse(is.URL)

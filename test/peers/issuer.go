@@ -36,6 +36,13 @@ type IssuerOptions struct {
 	RedirectURIs []string
 	// WithholdScopes are not allowed by the person, though asked for.
 	WithholdScopes []string
+	// PublicKey is the JWK of the clients Signed and Robot, which there are only
+	// with it.
+	PublicKey map[string]string
+	// RequirePAR takes no authorization request but a pushed one (RFC 9126).
+	RequirePAR bool
+	// Resource is a resource indicator (RFC 8707) whose tokens are JWTs.
+	Resource string
 }
 
 // wire is the form that issuer.mjs takes.
@@ -49,6 +56,10 @@ func (o IssuerOptions) wire() map[string]any {
 		"redirectURIs":   append([]string{}, o.RedirectURIs...),
 		"withholdScopes": append([]string{}, o.WithholdScopes...),
 	}
+	if o.PublicKey != nil {
+		m["publicKey"] = o.PublicKey
+	}
+	m["requirePAR"], m["resource"] = o.RequirePAR, o.Resource
 	if o.Account != "" {
 		m["account"] = o.Account
 	}
@@ -82,7 +93,9 @@ type IssuerProc struct {
 	// holds the characters that must be form-encoded first), Post in the body.
 	// All three do the browser and the device flow. Paste has an https redirect
 	// only, https://app.example.test/callback. Machine does client credentials.
-	Public, Confidential, Post, Paste, Machine Client
+	// Shared signs with its secret, Signed and Robot with a key; Robot does
+	// client credentials.
+	Public, Confidential, Post, Paste, Machine, Shared, Signed, Robot Client
 
 	stop func()
 }
@@ -147,9 +160,13 @@ func Issuer(t testing.TB, opts IssuerOptions) *IssuerProc {
 	}
 	p.URL, p.API, p.Scopes = ready.Issuer, ready.API, ready.Scopes
 	for name, client := range map[string]*Client{
-		"public": &p.Public, "confidential": &p.Confidential, "post": &p.Post, "paste": &p.Paste, "machine": &p.Machine,
+		"public": &p.Public, "confidential": &p.Confidential, "post": &p.Post, "paste": &p.Paste, "machine": &p.Machine, "shared": &p.Shared,
+		"signed": &p.Signed, "robot": &p.Robot,
 	} {
 		c, ok := ready.Clients[name]
+		if !ok && opts.PublicKey == nil && (name == "signed" || name == "robot") {
+			continue
+		}
 		if !ok {
 			t.Fatalf("the issuer has no client %q", name)
 		}

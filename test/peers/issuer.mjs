@@ -22,6 +22,9 @@ const options = {
   deviceTTL: 600, // seconds
   redirectURIs: [], // added to those of every browser client
   withholdScopes: [], // scopes that the person does not allow
+  publicKey: null, // JWK of the clients that sign
+  requirePAR: false, // no authorization request but a pushed one
+  resource: '', // a resource indicator (RFC 8707) that there is
   ...JSON.parse(process.argv[2] || '{}'),
 };
 
@@ -30,7 +33,7 @@ process.stdin.on('end', () => process.exit(0)).on('error', () => process.exit(0)
 // The library warns on stderr and stdout about settings that matter in
 // production only; the ready line must be the only thing on stdout.
 for (const kind of ['info', 'log', 'warn']) console[kind] = () => {};
-const { default: Provider } = await import('oidc-provider');
+const { default: Provider, errors } = await import('oidc-provider');
 
 const front = http.createServer();
 await new Promise((done) => front.listen(0, '127.0.0.1', done));
@@ -56,7 +59,13 @@ const clients = {
   post: { ...browserClient, client_id: 'native-post', client_secret: secret, token_endpoint_auth_method: 'client_secret_post' },
   paste: { ...browserClient, client_id: 'paste-public', token_endpoint_auth_method: 'none', redirect_uris: ['https://app.example.test/callback'] },
   machine: { ...machineClient, client_id: 'machine', client_secret: secret, token_endpoint_auth_method: 'client_secret_basic' },
+  shared: { ...browserClient, client_id: 'native-shared', client_secret: randomBytes(24).toString('hex'), token_endpoint_auth_method: 'client_secret_jwt' },
 };
+if (options.publicKey) {
+  const signs = { token_endpoint_auth_method: 'private_key_jwt', jwks: { keys: [options.publicKey] } };
+  clients.signed = { ...browserClient, ...signs, client_id: 'native-signed' };
+  clients.robot = { ...machineClient, ...signs, client_id: 'robot' };
+}
 const scopes = ['openid', 'offline_access', 'profile', 'email', 'api:read', 'api:write'];
 
 const provider = new Provider(issuer, {
@@ -70,6 +79,16 @@ const provider = new Provider(issuer, {
   features: {
     devInteractions: { enabled: false },
     clientCredentials: { enabled: true },
+    pushedAuthorizationRequests: { enabled: true, requirePushedAuthorizationRequests: options.requirePAR },
+    resourceIndicators: {
+      enabled: Boolean(options.resource),
+      defaultResource: () => [],
+      useGrantedResource: () => true,
+      getResourceServerInfo: (ctx, resource) => {
+        if (resource !== options.resource) throw new errors.InvalidTarget();
+        return { scope: 'api:read api:write', audience: resource, accessTokenFormat: 'jwt', jwt: { sign: { alg: 'ES256' } } };
+      },
+    },
     introspection: { enabled: true },
     revocation: { enabled: true },
     deviceFlow: {

@@ -508,8 +508,8 @@ func TestEveryBlockIsRun(t *testing.T) {
 	}
 }
 
-// TestProviderTable holds the README's table against the catalogue; UPDATE=1
-// writes it.
+// TestProviderTable holds the README's table against those entries of the
+// catalogue that were compared with pages of their vendors; UPDATE=1 writes it.
 func TestProviderTable(t *testing.T) {
 	list, err := providers.Open("").List()
 	if err != nil {
@@ -518,6 +518,9 @@ func TestProviderTable(t *testing.T) {
 	const head = "<!-- table: flows -->\n| id | provider | flows, best first | client secret | refresh token |\n|---|---|---|---|---|\n"
 	var rows strings.Builder
 	for _, d := range list {
+		if !d.Verified() {
+			continue // docs/providers.md counts them
+		}
 		fmt.Fprintf(&rows, "| `%s` | %s | %s | %s | %s |\n", d.ID, d.Name, flows(d), needs(d), refresh(d))
 	}
 	text := readme(t)

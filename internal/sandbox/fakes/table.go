@@ -1,0 +1,212 @@
+package fakes
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// Exchange is one request that a Table expects, and what it answers.
+type Exchange struct {
+	// Request is the method and the path: "POST /token".
+	Request string
+	// Sends holds what the request must carry, in the query of a GET, else in a
+	// form or a JSON object: exact values, or "*" for any that is not empty.
+	// Everything that it sends must be named, but for those in Ignores.
+	Sends   map[string]string
+	Ignores []string
+	// Type is the content type that the request must have; default that of a
+	// form, where there is a body.
+	Type string
+	// Header holds headers that the request must have, exactly or "*"; "" means
+	// that the request must not have it.
+	Header map[string]string
+
+	// Callback is the query of the redirect that answers an authorization
+	// request; its state is added.
+	Callback string
+	// Status, Answers and Body are the answer: default 200, JSON.
+	Status  int
+	Answers string
+	Body    string
+}
+
+// Table is a provider that plays a table of requests and answers. A request that
+// is not the next of its table is answered with 418 and remembered; so is one
+// that comes after the end.
+type Table struct {
+	URL string
+
+	mu    sync.Mutex
+	steps []Exchange
+	wrong []string
+}
+
+// Play starts a Table. It ends with the test, which fails when the requests were
+// not those of the table.
+func Play(t testing.TB, steps ...Exchange) *Table {
+	t.Helper()
+	table := &Table{steps: steps}
+	server := httptest.NewServer(table)
+	t.Cleanup(func() {
+		server.Close()
+		for _, fault := range table.Faults() {
+			t.Error(fault)
+		}
+	})
+	table.URL = server.URL
+	return table
+}
+
+// Host is the host and port of the table.
+func (t *Table) Host() string { return strings.TrimPrefix(t.URL, "http://") }
+
+// Faults says what was wrong with the requests so far, and what is still to come.
+// It repeats no value that was sent.
+func (t *Table) Faults() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	faults := slices.Clone(t.wrong)
+	for _, step := range t.steps {
+		faults = append(faults, step.Request+" did not come")
+	}
+	return faults
+}
+
+// ServeHTTP plays the next step.
+func (t *Table) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	request := r.Method + " " + r.URL.Path
+	if len(t.steps) == 0 || t.steps[0].Request != request {
+		t.wrong = append(t.wrong, request+" came out of turn")
+		w.WriteHeader(http.StatusTeapot)
+		return
+	}
+	step := t.steps[0]
+	t.steps = t.steps[1:]
+	sent, err := step.read(r)
+	if err == nil {
+		err = step.check(r, sent)
+	}
+	if err != nil {
+		t.wrong = append(t.wrong, request+": "+err.Error())
+		w.WriteHeader(http.StatusTeapot)
+		return
+	}
+	if step.Callback != "" {
+		to := sent["redirect_uri"]
+		if to == "" {
+			to = sent[step.redirectName()]
+		}
+		http.Redirect(w, r, to+"?"+step.Callback+"&state="+url.QueryEscape(sent["state"]), http.StatusFound)
+		return
+	}
+	kind := step.Answers
+	if kind == "" {
+		kind = "application/json"
+	}
+	w.Header().Set("Content-Type", kind)
+	if step.Status != 0 {
+		w.WriteHeader(step.Status)
+	}
+	_, _ = io.WriteString(w, step.Body)
+}
+
+// redirectName is the parameter that carries the redirect where it is renamed.
+func (e Exchange) redirectName() string {
+	for name := range e.Sends {
+		if strings.Contains(name, "redirect") {
+			return name
+		}
+	}
+	return ""
+}
+
+// read returns what a request carries.
+func (e Exchange) read(r *http.Request) (map[string]string, error) {
+	values := r.URL.Query()
+	if r.Method == http.MethodPost {
+		if len(values) > 0 {
+			return nil, errors.New("a POST has a query")
+		}
+		want := e.Type
+		if want == "" {
+			want = "application/x-www-form-urlencoded"
+		}
+		if got := r.Header.Get("Content-Type"); got != want {
+			return nil, fmt.Errorf("the content type is %q, not %q", got, want)
+		}
+		body, err := io.ReadAll(io.LimitReader(r.Body, 64<<10))
+		if err != nil {
+			return nil, errors.New("the body broke off")
+		}
+		if want == "application/json" {
+			sent := map[string]string{}
+			if json.Unmarshal(body, &sent) != nil {
+				return nil, errors.New("the body is not an object of strings")
+			}
+			return sent, nil
+		}
+		if values, err = url.ParseQuery(string(body)); err != nil {
+			return nil, errors.New("the body is not a form")
+		}
+	}
+	sent := map[string]string{}
+	for name, all := range values {
+		if len(all) > 1 && name != "resource" {
+			return nil, fmt.Errorf("%s comes %d times", name, len(all))
+		}
+		sent[name] = strings.Join(all, " ")
+	}
+	return sent, nil
+}
+
+// check compares a request with the step.
+func (e Exchange) check(r *http.Request, sent map[string]string) error {
+	for name, want := range e.Sends {
+		if got, ok := sent[name]; !ok || got == "" || want != "*" && got != want {
+			return fmt.Errorf("%s is missing or not what the table has", name)
+		}
+	}
+	for name := range sent {
+		if _, ok := e.Sends[name]; !ok && !slices.Contains(e.Ignores, name) {
+			return fmt.Errorf("%s is not in the table", name)
+		}
+	}
+	for name, want := range e.Header {
+		got := r.Header.Get(name)
+		if want == "" && got != "" || want != "" && got == "" || want != "*" && got != want {
+			return fmt.Errorf("the header %s is missing or not what the table has", name)
+		}
+	}
+	return nil
+}
+
+// Approve opens an authorization URL and follows the redirect to this machine, as
+// a browser does. It fits where a function that opens a browser is wanted.
+func (t *Table) Approve(ctx context.Context, authorizeURL string) error {
+	status, location, body, err := visit(ctx, http.MethodGet, authorizeURL, nil)
+	if err != nil {
+		return fmt.Errorf("open the authorization page: %w", err)
+	}
+	if location == "" {
+		return fmt.Errorf("the provider shows a page with HTTP status %d: %s", status, heading(body))
+	}
+	if status, _, _, err = visit(ctx, http.MethodGet, location, nil); err != nil {
+		return fmt.Errorf("open the redirect: %w", err)
+	}
+	if status >= 400 {
+		return fmt.Errorf("open the redirect: the application answered HTTP status %d", status)
+	}
+	return nil
+}

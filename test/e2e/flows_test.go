@@ -1,0 +1,173 @@
+package e2e
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/apiauth/apiauth/test/peers"
+)
+
+// signingKey makes a key of a client: its file in the person's home, and the
+// public half as a JWK.
+func signingKey(t *testing.T, p *person) (path string, jwk map[string]string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := key.PublicKey.ECDH()
+	if err != nil {
+		t.Fatal(err)
+	}
+	point := public.Bytes() // 4, x, y
+	path = p.write("client.pem", string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der})))
+	coordinate := base64.RawURLEncoding.EncodeToString
+	return path, map[string]string{"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "x": coordinate(point[1:33]), "y": coordinate(point[33:])}
+}
+
+// A client that signs with its key, at a certified issuer that takes nothing but
+// pushed authorization requests: login, refresh, revocation, and by itself.
+func TestClientsThatSign(t *testing.T) {
+	t.Parallel()
+	p := withFileStore(t)
+	key, jwk := signingKey(t, p)
+	is := peers.Issuer(t, peers.IssuerOptions{Auto: true, PublicKey: jwk, RequirePAR: true})
+	more := "pushed_authorization_request_endpoint: " + is.URL + "/request\nrequire_pushed_authorization_requests: true\n"
+	p.addProvider(definition("signed", is, is.URL+"/token", is.Signed, more+"client_id: "+is.Signed.ID+"\n"))
+	p.addProvider(definition("shared", is, is.URL+"/token", is.Shared, more+"client_id: "+is.Shared.ID+"\n"))
+	p.addProvider(definition("robot", is, is.URL+"/token", is.Robot, "client_id: "+is.Robot.ID+"\n"))
+
+	visitor := &peers.Visitor{}
+	for name, args := range map[string][]string{"signed": {"--key-file", key}, "shared": nil} {
+		if args == nil {
+			r := p.runIn(is.Shared.Secret.Reveal()+"\n", "client", "set", "shared", "--client-secret-stdin")
+			if r.code != 0 {
+				t.Fatalf("client set: status %d\n%s", r.code, r.redacted())
+			}
+		}
+		connecting := p.start(append([]string{"connect", name, "--flow", "browser", "--no-browser", "--explain"}, args...)...)
+		if _, err := visitor.Visit(t.Context(), strings.TrimSpace(connecting.waitLine("request_uri=urn"))); err != nil {
+			t.Fatal(err)
+		}
+		r := connecting.wait()
+		if r.code != 0 || !strings.Contains(r.err, "pushed authorization request (RFC 9126") || strings.Contains(r.err, "eyJ") {
+			t.Fatalf("connect %s: status %d\n%s", name, r.code, r.redacted())
+		}
+		first := p.must("token", name).token()
+		if second := p.must("token", name, "--refresh").token(); second == first || second == "" {
+			t.Errorf("%s: the refresh brought no other token", name)
+		}
+	}
+	if err := os.Remove(key); err != nil {
+		t.Fatal(err)
+	}
+	p.must("token", "signed", "--refresh")
+	p.must("disconnect", "signed")
+	stats := is.Stats(t)
+	if stats.Revoked == 0 || stats.Granted["refresh_token"] != 3 || stats.Requests["/request"] != 2 {
+		t.Errorf("the issuer saw %+v", stats)
+	}
+
+	key, _ = signingKey(t, p)
+	content, err := os.ReadFile(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// By standard input, but another key than the one that the issuer knows.
+	r := p.runIn(string(content), "connect", "robot", "--flow", "client-credentials", "--scope", "api:read", "--key-stdin")
+	if r.code == 0 || !strings.Contains(r.err, "invalid_client") {
+		t.Errorf("a wrong key: status %d\n%s", r.code, r.redacted())
+	}
+}
+
+// A client by itself that signs.
+func TestRobotSigns(t *testing.T) {
+	t.Parallel()
+	p := withFileStore(t)
+	key, jwk := signingKey(t, p)
+	is := peers.Issuer(t, peers.IssuerOptions{PublicKey: jwk})
+	p.addProvider(definition("robot", is, is.URL+"/token", is.Robot, "client_id: "+is.Robot.ID+"\n"))
+	p.must("connect", "robot", "--scope", "api:read", "--key-file", key)
+	if r := p.must("token", "robot", "--format", "json"); !strings.Contains(r.out, `"api:read"`) {
+		t.Error("the token has not the scope")
+	}
+	first := p.must("token", "robot").token()
+	if p.must("token", "robot", "--refresh").token() == first {
+		t.Error("a renewal brought no other token")
+	}
+}
+
+// A token for one resource (RFC 8707), also after a refresh, and narrower than
+// asked.
+func TestResourceIndicator(t *testing.T) {
+	t.Parallel()
+	const resource = "https://api.example.test/v1"
+	is := peers.Issuer(t, peers.IssuerOptions{Auto: true, Resource: resource})
+	p := withFileStore(t)
+	p.addProvider(definition("peer", is, is.URL+"/token", is.Public, "client_id: "+is.Public.ID+"\n"))
+	if r := visitConnect(p, &peers.Visitor{}, "peer", "--scope", "offline_access", "--scope", "api:read", "--resource", resource); r.code != 0 {
+		t.Fatalf("status %d\n%s", r.code, r.redacted())
+	}
+	for _, args := range [][]string{{"token", "peer"}, {"token", "peer", "--refresh"}} {
+		parts := strings.Split(p.must(args...).token(), ".")
+		if len(parts) != 3 {
+			t.Fatal("the token is no JWT")
+		}
+		var claims struct{ Aud, Scope string }
+		body, err := base64.RawURLEncoding.DecodeString(parts[1])
+		if err != nil || json.Unmarshal(body, &claims) != nil || claims.Aud != resource || claims.Scope != "api:read" {
+			t.Errorf("audience %q, scope %q", claims.Aud, claims.Scope)
+		}
+	}
+}
+
+// The implicit grant in a real browser: its script hands the fragment over, and
+// the address bar does not keep it.
+func TestImplicitInABrowser(t *testing.T) {
+	t.Parallel()
+	issuer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		if r.URL.Path != "/authorize" || q.Get("response_type") != "token" {
+			http.NotFound(w, r)
+			return
+		}
+		http.Redirect(w, r, q.Get("redirect_uri")+"#access_token=implicit-1&token_type=bearer&expires_in=3600&scope=read&state="+q.Get("state"), http.StatusFound)
+	}))
+	defer issuer.Close()
+	chromium := peers.Browser(t, peers.BrowserOptions{Stay: true})
+	p := withFileStore(t)
+	p.vars["BROWSER"] = chromium.Script
+	p.addProvider("id: legacy\nname: Legacy\nauthorization_endpoint: " + issuer.URL + "/authorize\nflows: [implicit]\nclient_id: c1\nscopes: {default: [read]}\n" +
+		"api: {base_url: " + issuer.URL + "/v1}\nallow_insecure_loopback: true\n")
+	r := p.must("connect", "legacy", "--flow", "implicit")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	page, err := chromium.Wait(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(page.Text, "You can close this window") || strings.Contains(page.URL, "#") {
+		t.Errorf("the browser landed on a page that says %q", page.Text)
+	}
+	if !strings.Contains(r.err, "outdated") || strings.Contains(r.err, "implicit-1") {
+		t.Errorf("connect says\n%s", r.redacted())
+	}
+	if got := p.must("token", "legacy").token(); got != "implicit-1" {
+		t.Error("the token is another")
+	}
+}
