@@ -43,7 +43,7 @@ func runHere(ctx context.Context, c Child, cmd *exec.Cmd) (int, error) {
 
 	signals := make(chan os.Signal, 64)
 	if c.Stop == nil {
-		notify(signals) // before the start: what comes meanwhile waits
+		c.notify(signals) // before the start: what comes meanwhile waits
 		defer signal.Stop(signals)
 	}
 	cmd, err := start(cmd)
@@ -91,9 +91,14 @@ func runHere(ctx context.Context, c Child, cmd *exec.Cmd) (int, error) {
 }
 
 // notify catches what is passed on, except what this process was started to
-// ignore (nohup): the child ignores that as well.
-func notify(signals chan<- os.Signal) {
-	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2} {
+// ignore (nohup): the child ignores that as well. A Ctrl-Z must not stop us before
+// the child has stopped, which may still be reading what is meant for the shell.
+func (c *Child) notify(signals chan<- os.Signal) {
+	caught := []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2}
+	if c.terminal == nil {
+		caught = append(caught, syscall.SIGTSTP)
+	}
+	for _, sig := range caught {
 		if !signal.Ignored(sig) {
 			signal.Notify(signals, sig)
 		}
@@ -107,7 +112,7 @@ func (c *Child) reached(sig os.Signal, tty *os.File) bool {
 		return false
 	}
 	switch sig {
-	case syscall.SIGINT, syscall.SIGQUIT:
+	case syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTSTP:
 		return foreground(tty)
 	case syscall.SIGHUP:
 		_, err := unix.IoctlGetInt(fd(tty), unix.TIOCGPGRP)
@@ -126,8 +131,8 @@ func (c *Child) stopped(tty *os.File, pid int) {
 	}
 }
 
-// continued says that a child which was seen to stop goes on: a Ctrl-Z stopped
-// both, and fg has continued both before we could look.
+// continued says that a child which was seen to stop goes on already: somebody
+// continued it before we could look.
 func continued(pid int) bool {
 	var ws unix.WaitStatus
 	got, err := unix.Wait4(pid, &ws, unix.WNOHANG|unix.WCONTINUED, nil)

@@ -95,12 +95,6 @@ func TestMaskedEditor(t *testing.T) {
 	term.Type(":r !echo $TOKEN")
 	term.Send("Enter")
 	term.WaitFor("one\ntwo\n***\n")
-	term.Resize(60, 10)
-	term.Type(":set columns? lines?")
-	term.Send("Enter")
-	term.WaitFor("columns=60")
-	term.WaitFor("lines=10")
-	term.Send("Enter")
 	term.Type(":wq")
 	term.Send("Enter")
 	term.WaitFor("file\n[0]>") // what is typed ahead goes to the editor

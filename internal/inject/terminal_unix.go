@@ -51,8 +51,12 @@ func openTerminal(c *Child) (*terminal, error) {
 		done: make(chan struct{}), woken: make(chan struct{}, 1), front: make(chan struct{}, 1),
 	}
 	t.resize()
-	if state, err := term.GetState(fd(screen)); err == nil {
-		_ = term.Restore(fd(slave), state) // its erase key, its tabs
+	// Ours has its erase key and its tabs; in the background it is in the modes of
+	// the shell that reads a line.
+	if t.keys != nil && foreground(t.keys) {
+		if state, err := term.GetState(fd(screen)); err == nil {
+			_ = term.Restore(fd(slave), state)
+		}
 	}
 	c.Stdout = slave
 	if _, ok := isTerminal(c.Stdin); ok {

@@ -258,7 +258,7 @@ func libraries(files []file) (faults []string) {
 		"github.com/pkg/browser":        {"cmd/apiauth"},
 		"github.com/gofrs/flock":        {"internal/store"},
 		"github.com/creack/pty":         {"internal/inject"},
-		"golang.org/x/term":             {"internal/prompt", "cmd/apiauth"},
+		"golang.org/x/term":             {"internal/prompt", "internal/inject", "cmd/apiauth"},
 		"go.yaml.in/yaml":               {"internal/strictyaml", "internal/project", "internal/providers"},
 		"golang.org/x/crypto":           {"internal/store"},
 	}
