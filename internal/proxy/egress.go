@@ -105,9 +105,6 @@ func StartEgress(ctx context.Context, o EgressOptions) (*Egress, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if o.Log == nil {
-		o.Log = func(string) {}
-	}
 	if o.Dial == nil {
 		o.Dial = (&net.Dialer{Timeout: dialTimeout, KeepAlive: time.Minute}).DialContext
 	}
@@ -350,12 +347,15 @@ func refuse(w http.ResponseWriter, status int, why string) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
-	_, _ = io.WriteString(w, "apiauth: "+why+"\n")
+	_, _ = io.WriteString(w, "apiauth: "+strings.ReplaceAll(why, "; ", ";\n")+"\n")
 }
 
 // log writes the line of a request: when, what, where without the query, how it
 // ended, and whose token it got or why it was refused.
 func (e *Egress) log(r *http.Request, host string, status int, what string) {
+	if e.o.Log == nil {
+		return
+	}
 	path := r.URL.EscapedPath()
 	if r.Method == http.MethodConnect {
 		path = ""

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"unicode"
@@ -94,9 +95,9 @@ func (x *passage) do(ctx context.Context) (*http.Response, error) {
 func (x *passage) send(ctx context.Context, token secret.Text) (*http.Response, error) {
 	out := x.out.WithContext(ctx)
 	if x.target != nil {
-		// A copy: what was sent before may still be on its way.
-		out = x.out.Clone(ctx)
-		out.Trailer = x.out.Trailer
+		// Copies: what was sent before may still be on its way.
+		address := *x.out.URL
+		out.URL, out.Header = &address, maps.Clone(x.out.Header)
 		x.s.remember(token, x.target.Placeholder)
 		x.place.fill(out, token.Reveal())
 	}

@@ -68,6 +68,17 @@ func filler(p *pattern) []byte { return bytes.Repeat([]byte("x"), len(p.text)) }
 
 // header scrubs the values of h. A header whose name holds a token is dropped.
 func (s *scrubber) header(h http.Header) {
+	var onStack [2048]byte
+	all := onStack[:0]
+	for name, values := range h {
+		all = append(append(all, name...), '\n')
+		for _, v := range values {
+			all = append(append(all, v...), '\n')
+		}
+	}
+	if s.m.contains(all) == nil {
+		return
+	}
 	for name, values := range h {
 		if s.m.contains([]byte(name)) != nil {
 			delete(h, name)
@@ -139,16 +150,37 @@ func (s *scrubber) response(resp *http.Response) error {
 		body.text = s.frames(text)
 		return nil
 	}
-	body.text = s.reader(text)
-	whole, err := io.ReadAll(body)
-	_ = body.Close()
+	whole, err := readWhole(body.raw, resp.ContentLength)
 	if err != nil {
 		return err
 	}
+	if s.m.contains(whole) != nil {
+		whole = s.m.replace(whole, s.hit)
+		resp.ContentLength = int64(len(whole))
+		resp.Header["Content-Length"] = []string{strconv.Itoa(len(whole))}
+	}
+	s.header(resp.Trailer)
 	resp.Body = io.NopCloser(bytes.NewReader(whole))
-	resp.ContentLength = int64(len(whole))
-	resp.Header["Content-Length"] = []string{strconv.Itoa(len(whole))}
 	return nil
+}
+
+// readWhole reads a body of known length to its end, where its trailers are
+// known, and closes it.
+func readWhole(body io.ReadCloser, length int64) ([]byte, error) {
+	defer func() { _ = body.Close() }()
+	whole := make([]byte, length+1)
+	for n := 0; ; {
+		got, err := body.Read(whole[n:])
+		n += got
+		switch {
+		case err == io.EOF && int64(n) == length:
+			return whole[:n], nil
+		case err == io.EOF || int64(n) > length:
+			return nil, io.ErrUnexpectedEOF
+		case err != nil:
+			return nil, err
+		}
+	}
 }
 
 // hasBody reports whether an answer may have one (RFC 9110 section 6.4.1).
@@ -168,7 +200,7 @@ type scrubbedBody struct {
 	s    *scrubber
 	resp *http.Response
 	text io.Reader
-	raw  io.Closer
+	raw  io.ReadCloser
 }
 
 func (b *scrubbedBody) Read(p []byte) (int, error) {
