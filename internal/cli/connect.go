@@ -475,7 +475,7 @@ func (a *attempt) choiceError(err error) error {
 // manifest and the flags name, or what a person picks.
 func (a *attempt) chooseScopes(ctx context.Context) error {
 	facts := &a.def.Scopes
-	if facts.Omit || a.flow == flow.FlowKey {
+	if facts.Omit || a.flow == flow.FlowKey || a.pins.JWTBearer != nil && a.pins.JWTBearer.NoScope {
 		return nil
 	}
 	var scopes []string
