@@ -266,6 +266,9 @@ func TestInsecureLoopback(t *testing.T) {
 	defer api.Close()
 	host := api.Listener.Addr().String()
 	r.options.Targets[0].Hosts, r.options.Targets[0].Insecure = []string{host}, true
+	r.options.Upstream = func(*http.Request) (*url.URL, error) { // must not see a token
+		return url.Parse("http://" + evilHost)
+	}
 	r.start()
 	header := "Host: " + host + "\r\nAuthorization: Bearer " + testPlaceholder + "\r\nConnection: close\r\n\r\n"
 	if status, body := r.raw("GET http://"+host+"/me HTTP/1.1\r\n{auth}\r\n"+header, "-", ""); status != 200 || !strings.Contains(body, testPlaceholder) {
