@@ -347,7 +347,7 @@ func refuse(w http.ResponseWriter, status int, why string) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
-	_, _ = io.WriteString(w, "apiauth: "+why+"\n")
+	_, _ = io.WriteString(w, "apiauth: "+strings.ReplaceAll(why, "; ", ";\n")+"\n")
 }
 
 // log writes the line of a request: when, what, where without the query, how it

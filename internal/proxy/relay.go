@@ -134,6 +134,10 @@ func (t *tunnels) upgrade(w http.ResponseWriter, resp *http.Response, scrub *scr
 
 // forwardPlain passes a request for a foreign host on over http, as it is.
 func (e *Egress) forwardPlain(w http.ResponseWriter, r *http.Request, host string) {
+	if err := e.walled(host); err != nil {
+		e.refuse(w, r, refusalStatus(err), unreachable(host, err))
+		return
+	}
 	out := outgoing(r, "http", host)
 	out.Body = r.Body
 	way, err := e.choose(out, false)

@@ -216,6 +216,15 @@ func TestWhereTunnelsLead(t *testing.T) {
 			t.Errorf("isolated, %.60s: %d", first, got)
 		}
 	}
+	// The user's own proxy is not asked for this machine either.
+	r.options.Upstream = func(*http.Request) (*url.URL, error) { return url.Parse(local.URL) }
+	r.start()
+	for _, first := range []string{"GET http://" + at + "/ {}", "CONNECT localhost:22 {}", "CONNECT 169.254.169.254:80 {}"} {
+		if got := ask(first); got != 403 {
+			t.Errorf("isolated, with a proxy, %.60s: %d", first, got)
+		}
+	}
+	r.options.Upstream = nil
 	r.options.Open = []string{at}
 	r.start()
 	if got := ask("GET http://" + at + "/ {}"); got != 200 {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -36,9 +37,11 @@ func (e *Egress) newWays() (ways, error) {
 			DisableCompression:    true,
 			ForceAttemptHTTP2:     true,
 			MaxIdleConnsPerHost:   256,
-			IdleConnTimeout:       90 * time.Second,
+			IdleConnTimeout:       idleUpstream,
 			TLSHandshakeTimeout:   30 * time.Second,
-			ExpectContinueTimeout: time.Second,
+			ExpectContinueTimeout: continueTimeout,
+			// A connection that died while the machine slept is noticed.
+			HTTP2: &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
 		}
 	}
 	w := ways{
@@ -111,6 +114,24 @@ func (e *Egress) dialAnywhere(ctx context.Context, network, address string) (net
 		return nil, &selfError{}
 	}
 	return c, nil
+}
+
+// walled refuses what an isolated child must not reach and needs no looking up,
+// before the user's own proxy is asked for it.
+func (e *Egress) walled(host string) error {
+	if !e.o.Isolated || slices.Contains(e.o.Open, host) {
+		return nil
+	}
+	name := hostname(host)
+	if name == "localhost" {
+		return &AddressError{name, "this machine"}
+	}
+	if a, err := netip.ParseAddr(name); err == nil {
+		if why := addressFault(a, false); why != "" {
+			return &AddressError{name, why}
+		}
+	}
+	return nil
 }
 
 // dialAsChild goes where the child itself could go. One that is cut off from
