@@ -45,7 +45,7 @@ the file that BASH_ENV names; gitlab is for artifacts:reports:dotenv, docker for
   apiauth env --format fish | source
   apiauth env --format dotenv --output .env.local
   apiauth env --format github`,
-		Args: args(cobra.NoArgs),
+		Args: args(noArguments),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if g.cfg.JSON && !cmd.Flags().Changed("format") {
 				opts.Format = inject.JSON
