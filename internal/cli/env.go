@@ -27,7 +27,7 @@ func newEnvCmd(g *globals) *cobra.Command {
 	var opts envOptions
 	cmd := &cobra.Command{
 		Use:         "env [-c NAME[=VAR]]...",
-		Short:       "Print live tokens as variables for a shell or a tool",
+		Short:       "Print live tokens as variables for a shell, a file or a CI system",
 		GroupID:     groupUse,
 		Annotations: lateSignals(),
 		Long: `Print the variables that 'apiauth exec' would set, in the form of a shell, a file or
