@@ -53,6 +53,7 @@ type bench struct {
 	key     string // of the file stores
 
 	issuerProcess *exec.Cmd
+	nginx         []*exec.Cmd
 }
 
 // section is one table.

@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -40,6 +41,7 @@ func (b *bench) proxy() error {
 		fmt.Println("\nProxy: left out, there is no nginx (apt-get install nginx-light)")
 		return nil
 	}
+	defer b.stopNginx()
 	dir := filepath.Join(b.dir, "proxy")
 	token := "bench-" + strings.Repeat("0123456789", 6)
 	plain, secured, err := b.upstream(dir, nginx, token)
@@ -85,11 +87,21 @@ func (b *bench) serveNginx(nginx, dir, config string) (*os.Process, error) {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(nginx, "-c", file, "-e", filepath.Join(dir, "errors")) //nolint:gosec,noctx // ended with the session
-	if err := b.session.start(cmd); err != nil {
+	cmd := exec.Command(nginx, "-c", file, "-e", filepath.Join(dir, "errors")) //nolint:gosec,noctx // ended by stopNginx
+	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
+	b.nginx = append(b.nginx, cmd)
 	return cmd.Process, nil
+}
+
+// stopNginx asks each to end: one that is killed leaves its workers behind.
+func (b *bench) stopNginx() {
+	for _, cmd := range b.nginx {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait()
+	}
+	b.nginx = nil
 }
 
 // upstream starts the API and returns its two addresses.

@@ -162,7 +162,6 @@ func (e *Egress) pin() error {
 		owner := slices.Index(placeholders, text)
 		switch {
 		case owner < 0:
-			owner = len(placeholders)
 			placeholders = append(placeholders, text)
 			e.owners = append(e.owners, t.Connection)
 		case e.owners[owner] != t.Connection:
@@ -347,7 +346,7 @@ func refuse(w http.ResponseWriter, status int, why string) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
-	_, _ = io.WriteString(w, "apiauth: "+strings.ReplaceAll(why, "; ", ";\n")+"\n")
+	_, _ = io.WriteString(w, "apiauth: "+strings.ReplaceAll(why, "; ", ";\n")+"\n") //nolint:gosec // plain text that is not sniffed, of words of ours and normal hosts
 }
 
 // log writes the line of a request: when, what, where without the query, how it

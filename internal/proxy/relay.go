@@ -145,7 +145,7 @@ func (e *Egress) forwardPlain(w http.ResponseWriter, r *http.Request, host strin
 		e.refuse(w, r, http.StatusBadGateway, unreachable(host, err))
 		return
 	}
-	resp, err := way.RoundTrip(out.WithContext(r.Context()))
+	resp, err := way.RoundTrip(out)
 	if err != nil {
 		e.refuse(w, r, refusalStatus(err), unreachable(host, err))
 		return

@@ -65,7 +65,8 @@ func (e *Egress) choose(r *http.Request, pinned bool) (*http.Transport, error) {
 	if err != nil {
 		return nil, err
 	}
-	if e.o.Upstream != nil {
+	// A token over http stays on this machine, whatever the user's proxy is for.
+	if e.o.Upstream != nil && (!pinned || r.URL.Scheme == "https") {
 		via, err := e.o.Upstream(r)
 		if err != nil {
 			return nil, err
