@@ -45,7 +45,7 @@ func newReceiveCmd(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "receive NAME --origin URL",
 		Short:   "Take over a token that a web page obtained and posts here",
-		GroupID: groupUse,
+		GroupID: groupGrant,
 		Long: `Listen on this machine for the token response that a web page obtained by itself,
 and keep it under NAME: the post-back of performUserAuthorization in Spotify's
 @spotify/web-api-ts-sdk. The address to post to is printed; it is secret, and only
