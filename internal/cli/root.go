@@ -42,6 +42,7 @@ to whatever needs it: a script, a build, a CI job, a front end in development.
   apiauth connect spotify            log in once
   apiauth token spotify              print a live access token
   apiauth exec -- npm run build      run a command with tokens in its environment
+  apiauth exec --isolate -- npm ci   the same, and it never holds a token
   apiauth sandbox --demo             see all of it, without any account`,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
@@ -71,8 +72,8 @@ to whatever needs it: a script, a build, a CI job, a front end in development.
 	// for what those cost.
 	root.Flags().BoolVarP(&version, "version", "v", false, "print the version")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.SetHelpCommandGroupID(groupOther)
 	root.SetHelpCommand(newHelpCmd(root))
+	root.SetHelpCommandGroupID(groupOther) // after it, or the group is not taken
 
 	f := root.PersistentFlags()
 	f.StringVarP(&g.chdir, "chdir", "C", "", "act as if started in `DIR`")
@@ -86,7 +87,9 @@ to whatever needs it: a script, a build, a CI job, a front end in development.
 	root.AddGroup(
 		&cobra.Group{ID: groupGrant, Title: "Obtain and keep grants:"},
 		&cobra.Group{ID: groupUse, Title: "Use them:"},
-		&cobra.Group{ID: groupSetup, Title: "Set up:"},
+		&cobra.Group{ID: groupAway, Title: "For CI, and when a token leaks:"},
+		&cobra.Group{ID: groupSetup, Title: "Set up, and try out:"},
+		&cobra.Group{ID: groupCare, Title: "Look after it:"},
 		&cobra.Group{ID: groupOther, Title: "And:"},
 	)
 	if command := constructor(only); command != nil {
@@ -197,7 +200,9 @@ func namedCommand(args []string) string {
 const (
 	groupGrant = "grant"
 	groupUse   = "use"
+	groupAway  = "away"
 	groupSetup = "setup"
+	groupCare  = "care"
 	groupOther = "other"
 )
 
