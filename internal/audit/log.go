@@ -64,8 +64,14 @@ func (l *Log) Append(rules Rules, entries ...Entry) (alerts []Alert, err error) 
 	if err != nil {
 		return nil, err
 	}
+	end, err := openRegular(l.Path+stateSuffix, os.O_RDWR|os.O_CREATE)
+	if err != nil {
+		return nil, err
+	}
+	defer end.Close()
 	c := newChain(l.Key)
-	st, resumed, err := l.resume(f, info.Size(), c)
+	st, known := l.readState(end)
+	st, resumed, err := l.resume(f, info.Size(), c, st, known)
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +106,7 @@ func (l *Log) Append(rules Rules, entries ...Entry) (alerts []Alert, err error) 
 		return nil, fmt.Errorf("write the audit log: %w", err)
 	}
 	st.Size += int64(len(text))
-	return alerts, l.writeState(&st)
+	return alerts, l.writeState(end, &st)
 }
 
 // add appends the line of an entry to text.
@@ -124,10 +130,9 @@ func (l *Log) maxFile() int64 {
 
 // resume finds the end of the log. It tells what is odd about it, in words for
 // the log.
-func (l *Log) resume(f *os.File, size int64, c *chain) (st state, odd string, err error) {
+func (l *Log) resume(f *os.File, size int64, c *chain, st state, known bool) (_ state, odd string, err error) {
 	id := keyID(l.Key)
 	fresh := state{First: 1, Size: size, Key: id}
-	st, known := l.readState()
 	switch {
 	case !known && size == 0:
 		return fresh, "", nil
@@ -226,8 +231,8 @@ func (l *Log) name(n int) string {
 
 // readState reads the end of the chain. A text after the first line is left of a
 // longer one and means nothing.
-func (l *Log) readState() (state, bool) {
-	doc, err := os.ReadFile(l.Path + stateSuffix)
+func (l *Log) readState(f *os.File) (state, bool) {
+	doc, err := io.ReadAll(io.LimitReader(f, maxLine))
 	if err != nil {
 		return state{}, false
 	}
@@ -249,22 +254,14 @@ func (l *Log) readState() (state, bool) {
 
 // writeState writes the end down in place, with one call: a process that is
 // killed leaves the old one or the new one.
-func (l *Log) writeState(st *state) error {
+func (l *Log) writeState(f *os.File, st *state) error {
 	body, err := json.Marshal(st)
 	if err != nil {
-		return err
+		return fmt.Errorf("write the end of the audit log: %w", err)
 	}
 	doc := append(bytes.Clone(body), '\t')
 	doc = append(hex.AppendEncode(doc, newChain(l.Key).next([]byte("end"), body)), '\n')
-	f, err := openRegular(l.Path+stateSuffix, os.O_RDWR|os.O_CREATE)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteAt(doc, 0)
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
+	if _, err := f.WriteAt(doc, 0); err != nil {
 		return fmt.Errorf("write the end of the audit log: %w", err)
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 )
 
 // Fault is where a log is not what was written.
@@ -56,7 +57,10 @@ func (l *Log) Read() (*History, error) {
 	p := prover{h: h}
 	if l.Key != nil {
 		p.chain, p.id = newChain(l.Key), keyID(l.Key)
-		p.state, p.known = l.readState()
+		if f, err := os.Open(l.Path + stateSuffix); err == nil {
+			p.state, p.known = l.readState(f)
+			_ = f.Close()
+		}
 		p.known = p.known && p.state.Key == p.id
 	}
 	found := false
@@ -101,6 +105,7 @@ func (p *prover) fault(file string, line int, why string) {
 
 func (p *prover) file(name string, doc []byte) {
 	p.lines = 0
+	p.h.Lines = slices.Grow(p.h.Lines, bytes.Count(doc, []byte("\n")))
 	for len(doc) > 0 {
 		text, rest, whole := bytes.Cut(doc, []byte("\n"))
 		doc = rest

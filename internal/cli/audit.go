@@ -78,6 +78,7 @@ write a log anew; it does not stop that.
 		Example: `  apiauth audit
   apiauth audit --verify --fail-on unused,broad,expiring
   apiauth audit log github --since 7d`,
+		Args:              args(cobra.ArbitraryArgs), // names, besides the command below
 		ValidArgsFunction: completeConnections(g),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			opts.Names = names
