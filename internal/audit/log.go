@@ -94,6 +94,9 @@ func (l *Log) Append(rules Rules, entries ...Entry) (alerts []Alert, err error) 
 		alerts = append(alerts, found...)
 		list := []Entry{e}
 		for _, a := range found {
+			if a.Rule == RuleEnded {
+				continue
+			}
 			list = append(list, Entry{Time: e.Time, Event: EventAlert, Purpose: e.Purpose, Caller: e.Caller, Detail: a.Rule})
 		}
 		for _, e := range list {

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"os"
 	"slices"
 	"time"
 )
@@ -13,7 +14,7 @@ const (
 	RuleNewCaller = "new-caller" // an executable that had never asked before
 	RuleBurst     = "burst"      // far more in a minute than is usual
 	RuleErrors    = "errors"     // APIs refuse the token again and again
-	RuleRefused   = "after-end"  // asked for after the grant has ended
+	RuleRefused   = "after-end"  // asked for again after the grant has ended
 )
 
 // Rules says what counts as unusual. The zero value finds nothing.
@@ -28,6 +29,10 @@ type Rules struct {
 
 // DefaultRules are those that hold for everybody.
 func DefaultRules() Rules { return Rules{Settle: 20, Burst: 300, Errors: 10} }
+
+// RuleEnded is not unusual: the grant has ended just now. It is told once and is
+// no line of its own.
+const RuleEnded = "ended"
 
 // Alert is something unusual.
 type Alert struct {
@@ -44,7 +49,7 @@ type Habits struct {
 	Callers []string `json:"callers,omitempty"` // hashes of executables
 	Burst   window   `json:"burst,omitzero"`
 	Errors  window   `json:"errors,omitzero"`
-	Ended   bool     `json:"ended,omitempty"` // an alert about RuleRefused is out
+	Ended   int      `json:"ended,omitempty"` // refusals since the grant ended; at most 2
 }
 
 // window counts what happens in a span of time.
@@ -73,18 +78,21 @@ func (w *window) add(now time.Time, n int, span time.Duration, limit int) bool {
 func (h *Habits) look(r Rules, e *Entry) (alerts []Alert) {
 	switch e.Event {
 	case EventConnect:
-		h.Ended = false
+		h.Ended = 0
 		return nil
 	case EventRefused:
-		if r != (Rules{}) && !h.Ended {
-			h.Ended = true
-			alerts = append(alerts, Alert{RuleRefused, "it was asked for after its grant had ended"})
+		if r == (Rules{}) || h.Ended > 1 {
+			return nil
 		}
-		return alerts
+		if h.Ended++; h.Ended == 1 {
+			return []Alert{{RuleEnded, "its grant has ended"}}
+		}
+		return []Alert{{RuleRefused, "it is still asked for, though its grant has ended"}}
 	case EventToken, EventCalls:
 	default:
 		return nil
 	}
+	h.Ended = 0 // it works
 	uses := max(1, e.Count)
 	if e.Event == EventToken {
 		if a, ok := h.caller(r, e.Caller); ok {
@@ -121,3 +129,24 @@ func (h *Habits) caller(r Rules, path string) (Alert, bool) {
 	}
 	return Alert{RuleNewCaller, "a program asked that never had before: " + path}, true
 }
+
+// markSuffix names the file that says that an alert about a connection that is
+// gone is out. It needs no key, which is gone with the connection.
+const markSuffix = ".asked"
+
+// AskedAfter reports whether a connection with a log, which is gone, is asked for
+// for the first time since.
+func AskedAfter(path string) bool {
+	if !Exists(path) {
+		return false
+	}
+	f, err := os.OpenFile(path+markSuffix, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return false
+	}
+	_ = f.Close()
+	return true
+}
+
+// Begun forgets AskedAfter: there is a connection again.
+func Begun(path string) { _ = os.Remove(path + markSuffix) }

@@ -47,13 +47,23 @@ func (a *auditor) event(ctx context.Context, name, event, detail string) {
 		return
 	}
 	a.write(ctx, name, audit.Entry{Event: event, Detail: detail}, "")
+	if path, err := a.store.AuditPath(connection.Key{Project: a.ws.projectID, Name: name}); err == nil && event == audit.EventConnect {
+		audit.Begun(path)
+	}
 }
 
-// refused writes down that a token was asked for whose grant has ended. Of a
-// connection that is gone the key is gone, too: only the person is told.
+// refused writes down that a token was asked for whose grant has ended. With a
+// connection that is gone its key is gone, too: then only the person is told.
 func (a *auditor) refused(ctx context.Context, name string, err error) {
-	if a != nil && errors.Is(err, connection.ErrNeedsConnect) {
+	switch {
+	case a == nil:
+	case errors.Is(err, connection.ErrNeedsConnect):
 		a.write(ctx, name, audit.Entry{Event: audit.EventRefused}, "")
+	case errors.Is(err, connection.ErrNotConnected):
+		path, err := a.store.AuditPath(connection.Key{Project: a.ws.projectID, Name: name})
+		if err == nil && audit.AskedAfter(path) {
+			a.ws.alert(ctx, name, audit.Alert{Rule: audit.RuleRefused, Text: "it is still asked for, though it was disconnected"})
+		}
 	}
 }
 
@@ -74,6 +84,10 @@ func (a *auditor) write(ctx context.Context, name string, e audit.Entry, token s
 		var alerts []audit.Alert
 		alerts, err = log.Append(audit.DefaultRules(), e)
 		for _, alert := range alerts {
+			if alert.Rule == audit.RuleEnded {
+				a.ws.hook(ctx, hookRefreshFailed, name, "")
+				continue
+			}
 			a.ws.alert(ctx, name, alert)
 		}
 	}
@@ -82,11 +96,6 @@ func (a *auditor) write(ctx context.Context, name string, e audit.Entry, token s
 			a.ws.warn("the audit log of %q was not written: %s", name, oauth.Clean(err.Error()))
 		})
 	}
-}
-
-// alert tells a person of something unusual.
-func (ws *workspace) alert(_ context.Context, name string, alert audit.Alert) {
-	ws.warn("unusual use of %q: %s; 'apiauth audit log %s' tells more", name, oauth.Clean(alert.Text), name)
 }
 
 // openAudit returns the log of a connection, with its key.

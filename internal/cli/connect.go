@@ -300,6 +300,7 @@ func connectOne(ctx context.Context, ws *workspace, opts connectOptions, name st
 	}
 	ws.auditor(s).event(ctx, rec.Name, audit.EventConnect, rec.Provider)
 	a.report(rec, s)
+	ws.hook(ctx, hookConnect, rec.Name, "")
 	return rec, nil
 }
 

@@ -98,6 +98,9 @@ func runDisconnect(ctx context.Context, g *globals, opts disconnectOptions) erro
 			continue
 		}
 		results = append(results, ws.sayFarewell(name, farewell, err))
+		if err == nil {
+			ws.hook(ctx, hookDisconnect, name, "")
+		}
 		failed = errors.Join(failed, err)
 	}
 	if ws.cfg.JSON {
