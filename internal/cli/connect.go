@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/apiauth/apiauth/internal/audit"
 	"github.com/apiauth/apiauth/internal/bundle"
 	"github.com/apiauth/apiauth/internal/connection"
 	"github.com/apiauth/apiauth/internal/flow"
@@ -298,7 +299,9 @@ func connectOne(ctx context.Context, ws *workspace, opts connectOptions, name st
 	if err := ws.addToManifest(a); err != nil {
 		ws.warn("%v", err)
 	}
+	ws.auditor(s).event(ctx, rec.Name, audit.EventConnect, rec.Provider)
 	a.report(rec, s)
+	ws.hook(ctx, hookConnect, rec.Name, "")
 	return rec, nil
 }
 

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -13,6 +14,8 @@ import (
 type globals struct {
 	app *App
 	cfg config.Config
+	// command is the one that runs, without the program's own name.
+	command string
 
 	chdir    string
 	personal bool
@@ -109,7 +112,7 @@ func commandNames() []string {
 	return []string{
 		"connect", "disconnect", "rename", "status", "list",
 		"token", "exec", "env", "secrets", "api", "proxy", "serve", "receive", "git-credential",
-		"bundle", "scan", "revoke",
+		"audit", "bundle", "scan", "revoke",
 		"client", "provider", "project", "store",
 		"doctor", "paths", "reset", "sandbox", "completion", "version",
 	}
@@ -140,6 +143,8 @@ func constructor(name string) func(*globals) *cobra.Command {
 		return newSecretsCmd
 	case "api":
 		return newAPICmd
+	case "audit":
+		return newAuditCmd
 	case "bundle":
 		return newBundleCmd
 	case "serve":
@@ -215,6 +220,7 @@ func lateSignals() map[string]string { return map[string]string{catchesLate: "ye
 
 // load reads the configuration; it runs before every command.
 func (g *globals) load(cmd *cobra.Command) error {
+	g.command = strings.TrimPrefix(cmd.CommandPath(), "apiauth ")
 	if cmd.Annotations[catchesLate] == "" {
 		g.app.catch()
 	}
