@@ -501,12 +501,13 @@ func TestPlaceholderPrintsWhatTheReadmeShows(t *testing.T) {
 	t.Parallel()
 	peers.Program(t, "apt-get install curl", "curl")
 	shown := blocks(t, "output")["placeholder"]
-	if len(shown) != 4 || !strings.HasPrefix(shown[0], "$ apiauth sandbox ") {
+	command, ok := strings.CutPrefix(shown[0], "$ go run ./cmd/apiauth ")
+	if len(shown) != 4 || !ok {
 		t.Fatalf("README.md shows %q", shown)
 	}
 	m := newMachine(t)
 	m.env = slices.DeleteFunc(m.env, func(v string) bool { return strings.HasPrefix(v, "BROWSER=") })
-	got := m.shell(t, strings.TrimPrefix(shown[0], "$ ")+"\n"+shown[1])
+	got := m.shell(t, "apiauth "+command+"\n"+shown[1])
 	if got.err != nil {
 		t.Fatalf("%v\n%s", got.err, got.stderr)
 	}
