@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"os"
 	"slices"
@@ -63,6 +64,8 @@ func (ws *workspace) standIns(ctx context.Context, named []string, l limits) (*s
 	var entries []inject.Entry
 	for _, sel := range list {
 		access := &s.tokens.kept[sel.Name].access
+		// No proxy puts these in later, so they are left out.
+		maps.DeleteFunc(access.Kept, func(field, _ string) bool { return secretField(field) })
 		entries = append(entries, inject.Entry{
 			Connection:  sel.Name,
 			ProviderID:  access.Header.Provider,

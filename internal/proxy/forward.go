@@ -77,6 +77,10 @@ func (x *exchange) admit() {
 		x.refuse(http.StatusForbidden, "not_allowed", "the rules of this run do not allow this method and path")
 		return
 	}
+	if name := x.rt.Allow.evaded(x.r); name != "" {
+		x.refuse(http.StatusForbidden, "not_allowed", evades+name)
+		return
+	}
 	if wait, rate := x.rt.limiter.take(x.p.o.Now()); wait > 0 {
 		seconds := int64((wait + time.Second - 1) / time.Second)
 		x.w.Header().Set("Retry-After", strconv.FormatInt(seconds, 10))
@@ -204,7 +208,10 @@ func (x *exchange) outgoing(scheme, host, path string) (req *http.Request, again
 		return nil, nil, err
 	}
 	r := x.r
-	upgrade := upgradeType(r.Header)
+	upgrade := ""
+	if webSocket(r.Header) {
+		upgrade = upgradeType(r.Header)
+	}
 	var kept []byte
 	streams := r.ContentLength < 0 || r.ContentLength > replayable || r.ContentLength > 0 && r.Header.Get("Expect") != ""
 	if r.ContentLength > 0 && !streams {
@@ -266,6 +273,7 @@ func (x *exchange) requestHeader(upgrade string) http.Header {
 	if upgrade != "" {
 		out["Connection"], out["Upgrade"] = []string{"Upgrade"}, []string{upgrade}
 	}
+	delete(out, "Sec-Websocket-Extensions") // nor what is compressed in frames
 	return out
 }
 
@@ -375,6 +383,7 @@ func (x *exchange) answerHeader(out *http.Request, resp *http.Response) {
 	// Should a browser show an answer as a page, it is one that can do nothing.
 	h["Content-Security-Policy"] = []string{"default-src 'none'; sandbox"}
 	h["X-Content-Type-Options"] = []string{"nosniff"}
+	h["Referrer-Policy"] = []string{"no-referrer"} // the address may hold the key
 }
 
 // keptBack reports whether a header of an answer is not for the client: it would
@@ -385,7 +394,7 @@ func keptBack(name string) bool {
 	case "Set-Cookie", "Set-Cookie2", "Authorization", "Clear-Site-Data", "Strict-Transport-Security", "Alt-Svc", "Public-Key-Pins",
 		"Nel", "Report-To", "Reporting-Endpoints", "Service-Worker-Allowed", "Sourcemap", "Refresh",
 		"Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
-		"Content-Security-Policy", "Content-Security-Policy-Report-Only", "X-Content-Type-Options":
+		"Content-Security-Policy", "Content-Security-Policy-Report-Only", "X-Content-Type-Options", "Referrer-Policy":
 		return true
 	}
 	return strings.HasPrefix(name, "Access-Control-") || strings.HasPrefix(name, "Proxy-")

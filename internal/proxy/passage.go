@@ -98,7 +98,7 @@ func (x *passage) send(ctx context.Context, token secret.Text) (*http.Response, 
 		// Copies: what was sent before may still be on its way.
 		address := *x.out.URL
 		out.URL, out.Header = &address, maps.Clone(x.out.Header)
-		x.s.remember(token, x.target.Placeholder)
+		x.e.remember(x.target, token)
 		x.place.fill(out, token.Reveal())
 	}
 	if x.whole != nil {

@@ -134,14 +134,14 @@ func (t *tunnels) upgrade(w http.ResponseWriter, resp *http.Response, scrub *scr
 
 // forwardPlain passes a request for a foreign host on over http, as it is.
 func (e *Egress) forwardPlain(w http.ResponseWriter, r *http.Request, host string) {
-	out := outgoing(r, "http", host)
+	out := outgoing(r, "http", host).WithContext(r.Context())
 	out.Body = r.Body
 	way, err := e.choose(out, false)
 	if err != nil {
-		e.refuse(w, r, http.StatusBadGateway, unreachable(host, err))
+		e.refuse(w, r, refusalStatus(err), unreachable(host, err))
 		return
 	}
-	resp, err := way.RoundTrip(out.WithContext(r.Context()))
+	resp, err := way.RoundTrip(out)
 	if err != nil {
 		e.refuse(w, r, refusalStatus(err), unreachable(host, err))
 		return

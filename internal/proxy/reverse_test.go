@@ -597,6 +597,10 @@ func TestReverseRules(t *testing.T) {
 			t.Errorf("%s %s: %s", c.method, c.path, body)
 		}
 	}
+	resp, body := r.get("/one/me", "X-HTTP-Method-Override: DELETE")
+	if resp.StatusCode != 403 || word(t, body) != "not_allowed" || !strings.Contains(body, "X-Http-Method-Override") {
+		t.Errorf("with another method in a header: %d %s", resp.StatusCode, body)
+	}
 }
 
 // TestReversePinnedHosts is R-88 for the reverse proxy: no way of writing a path
@@ -937,11 +941,29 @@ func TestReverseUpgrade(t *testing.T) {
 	}
 }
 
+// What the proxy could not search, or could not see the requests of, is not asked
+// for: compressed frames, and protocols other than that of a WebSocket (HTTP/2
+// among them, in which a client could make requests that no rule looks at).
+func TestReverseUpgradesToWebSocketsOnly(t *testing.T) {
+	r := newReverseRig(t, seen, nil)
+	_, got := r.get("/one/x", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Extensions: permessage-deflate")
+	if !strings.Contains(got, "Upgrade: websocket") || strings.Contains(got, "deflate") {
+		t.Errorf("the API got %s", got)
+	}
+	for _, protocol := range []string{"h2c", "HTTP/2.0", "websocket, h2c", "TLS/1.0"} {
+		_, got = r.get("/one/x", "Connection: Upgrade, HTTP2-Settings", "Upgrade: "+protocol, "HTTP2-Settings: AAMAAABkAAQAAP__")
+		if !strings.HasPrefix(got, "GET /v1/x\n") || strings.Contains(got, "Upgrade") || strings.Contains(got, "Http2") {
+			t.Errorf("with %s the API got %s", protocol, got)
+		}
+	}
+}
+
 // TestReverseKeyInPath: with the switch on, the key may come in the path, and is
 // not in the log.
 func TestReverseKeyInPath(t *testing.T) {
 	r := newReverseRig(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Location", "/v1/b")
+		w.Header().Set("Referrer-Policy", "unsafe-url") // would carry the key on from a style sheet
 		seen(w, r)
 	}, func(o *ReverseOptions) { o.KeyInPath = true })
 	key := r.Key().Reveal()
@@ -954,6 +976,9 @@ func TestReverseKeyInPath(t *testing.T) {
 		}
 		if want == 200 && (!strings.HasPrefix(got, "GET /v1/a\n") || resp.Header.Get("Location") != r.URL()+"/k/"+key+"/one/b") {
 			t.Error("the path was not taken apart, or a redirect does not come back with the key")
+		}
+		if got := resp.Header["Referrer-Policy"]; want == 200 && (len(got) != 1 || got[0] != "no-referrer") {
+			t.Errorf("the address with the key is sent on as a referrer: %q", got)
 		}
 	}
 	if log := fmt.Sprintf("%+v", r.logged()); strings.Contains(log, key) || !strings.Contains(log, "Path:/a") {

@@ -138,6 +138,9 @@ func (e *Egress) dialTunnel(ctx context.Context, host string) (net.Conn, error) 
 			return nil, err
 		}
 		if via != nil {
+			if err := e.checkBehind(ctx, address); err != nil {
+				return nil, err
+			}
 			return e.dialVia(ctx, via, address)
 		}
 	}

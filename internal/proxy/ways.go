@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -68,7 +69,10 @@ func (e *Egress) choose(r *http.Request, pinned bool) (*http.Transport, error) {
 			return nil, err
 		}
 		if via != nil {
-			return w.proxied, nil
+			if pinned {
+				return w.proxied, nil
+			}
+			return w.proxied, e.checkBehind(r.Context(), r.URL.Host)
 		}
 	}
 	if pinned {
@@ -127,6 +131,30 @@ func (e *Egress) dialAsChild(ctx context.Context, network, address string) (net.
 		return e.dialAnywhere(ctx, network, address)
 	}
 	return guardedDialer{e.o.Resolve, checked, false}.DialContext(ctx, network, address)
+}
+
+// checkBehind refuses a host that an isolated child must not reach through the
+// user's own proxy either, where this machine can tell: the proxy may stand on
+// it, or inside of its network. A name that cannot be looked up here goes where
+// the proxy leads.
+func (e *Egress) checkBehind(ctx context.Context, host string) error {
+	host = strings.TrimSuffix(host, ":443")
+	if !e.o.Isolated || slices.Contains(e.o.Open, host) {
+		return nil
+	}
+	name := hostname(host)
+	addresses := []netip.Addr{}
+	if a, err := netip.ParseAddr(name); err == nil {
+		addresses = append(addresses, a)
+	} else if addresses, err = e.o.Resolve(ctx, "ip", name); err != nil {
+		addresses = nil
+	}
+	for _, a := range addresses {
+		if why := addressFault(a, false); why != "" {
+			return &AddressError{name, why}
+		}
+	}
+	return nil
 }
 
 // unreachable says for a person why a host could not be reached. It repeats
