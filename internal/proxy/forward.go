@@ -65,6 +65,12 @@ func (x *exchange) admit() {
 		return
 	}
 	scheme, host, path, why := x.target()
+	switch {
+	case x.r.Method == http.MethodConnect:
+		why = "a tunnel has no path"
+	case strings.Contains(x.rest, x.p.key) || x.rt.Auth.In != placeQuery && strings.Contains(x.r.URL.RawQuery, x.p.key):
+		why = "the key of this run stands where it would go on to the API"
+	}
 	if why != "" {
 		x.refuse(http.StatusBadRequest, "bad_path", why)
 		return

@@ -586,7 +586,7 @@ func TestReverseRules(t *testing.T) {
 		want         int
 	}{
 		{"GET", "/one/me", 200}, {"GET", "/one/me?x=1", 200}, {"POST", "/one/me", 403}, {"GET", "/one/me/x", 403}, {"DELETE", "/one/items/7", 200},
-		{"GET", "/one", 403}, {"GET", "/one/items/%2e%2e/admin", 400}, {"GET", "/one/items/..%2fadmin", 403}, {"GET", "/one/items//x", 403},
+		{"GET", "/one", 403}, {"CONNECT", "/one/items/7", 400}, {"GET", "/one/items/%2e%2e/admin", 400}, {"GET", "/one/items/..%2fadmin", 403}, {"GET", "/one/items//x", 403},
 		{"GET", "/one/~" + r.api.Listener.Addr().String() + "/v1/me", 403},
 	} {
 		resp, body := r.do(r.request(c.method, c.path, nil))
@@ -979,6 +979,11 @@ func TestReverseKeyInPath(t *testing.T) {
 		}
 		if got := resp.Header["Referrer-Policy"]; want == 200 && (len(got) != 1 || got[0] != "no-referrer") {
 			t.Errorf("the address with the key is sent on as a referrer: %q", got)
+		}
+	}
+	for _, path := range []string{"/one/k/" + key + "/x", "/k/" + key + "/one/k/" + key + "/x", "/one/x?k=" + key} {
+		if resp, body := r.get(path); resp.StatusCode != 400 || word(t, body) != "bad_path" || strings.Contains(body, key) {
+			t.Errorf("%s: status %d, the key went on", strings.ReplaceAll(path, key, "KEY"), resp.StatusCode)
 		}
 	}
 	if log := fmt.Sprintf("%+v", r.logged()); strings.Contains(log, key) || !strings.Contains(log, "Path:/a") {

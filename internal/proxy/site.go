@@ -42,7 +42,7 @@ func (e *Egress) serveInner(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case scheme == "http" && !s.plain:
 		e.refuse(w, r, http.StatusForbidden, s.host+" is reached over https only")
-	case r.URL.Host != "" || r.URL.Scheme != "" || r.URL.User != nil || !strings.HasPrefix(r.URL.Path, "/"):
+	case r.Method == http.MethodConnect || r.URL.Host != "" || r.URL.Scheme != "" || r.URL.User != nil || !strings.HasPrefix(r.URL.Path, "/"):
 		e.refuse(w, r, http.StatusBadRequest, "inside of a tunnel a request names a path and no address")
 	case r.TLS != nil && r.TLS.ServerName != "" && !isHost(r.TLS.ServerName, hostname(s.host)):
 		e.refuse(w, r, http.StatusMisdirectedRequest, "the name in the TLS handshake is not that of the tunnel")
