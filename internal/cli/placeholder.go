@@ -64,19 +64,25 @@ func (ws *workspace) standIns(ctx context.Context, named []string, l limits) (*s
 	var entries []inject.Entry
 	for _, sel := range list {
 		access := &s.tokens.kept[sel.Name].access
-		// No proxy puts these in later, so they are left out.
-		maps.DeleteFunc(access.Kept, func(field, _ string) bool { return secretField(field) })
 		entries = append(entries, inject.Entry{
 			Connection:  sel.Name,
 			ProviderID:  access.Header.Provider,
 			ProviderEnv: access.Header.Pins.Env,
 			Override:    sel.Variable,
 			Token:       placeholders[sel.Name],
-			Kept:        access.Kept,
+			Kept:        openFields(access.Kept),
 		})
 	}
 	s.vars, err = inject.Build(entries, providers.CheckEnvName)
 	return s, err
+}
+
+// openFields returns the kept fields that are not named like a secret. No proxy puts
+// a secret in the place of a stand-in for one, so a command gets neither.
+func openFields(kept map[string]string) map[string]string {
+	kept = maps.Clone(kept)
+	maps.DeleteFunc(kept, func(field, _ string) bool { return secretField(field) })
+	return kept
 }
 
 // placeholders lists them, for the search afterwards: where one stands a token
