@@ -162,7 +162,6 @@ func (e *Egress) pin() error {
 		owner := slices.Index(placeholders, text)
 		switch {
 		case owner < 0:
-			owner = len(placeholders)
 			placeholders = append(placeholders, text)
 			e.owners = append(e.owners, t.Connection)
 		case e.owners[owner] != t.Connection:

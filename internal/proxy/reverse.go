@@ -294,7 +294,7 @@ func (p *Reverse) shown(r *http.Request, rt *route, inPath string) bool {
 	if rt == nil {
 		return false
 	}
-	got := ""
+	var got string
 	switch rt.Auth.In {
 	case placeQuery:
 		got = r.URL.Query().Get(rt.Auth.Name)

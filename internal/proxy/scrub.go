@@ -104,9 +104,6 @@ func (s *scrubber) frames(r io.Reader) io.Reader {
 	return &stream{src: r, m: s.m, hit: func(p *pattern) ([]byte, error) { return s.hitInPlace(p), nil }}
 }
 
-// request asks the API for an answer that can be searched.
-func (s *scrubber) request(h http.Header) { h.Set("Accept-Encoding", "identity") }
-
 // CodingError says that an answer is compressed in a way that cannot be searched
 // for tokens.
 type CodingError struct{ Coding string }
