@@ -53,6 +53,7 @@ type bench struct {
 	key     string // of the file stores
 
 	issuerProcess *exec.Cmd
+	nginx         []*exec.Cmd
 }
 
 // section is one table.
@@ -69,6 +70,7 @@ func sections() []section {
 		{"exec", "3a, 3b: a child with a token", false, (*bench).exec},
 		{"refresh", "4a: an expired token", false, (*bench).refresh},
 		{"herd", "4b: 100 processes on one expired connection", false, (*bench).herd},
+		{"proxy", "5a, 5b, 5d, 5e: the reverse proxy beside nginx", false, (*bench).proxy},
 		{"many", "2b, 6: one of 1,000 and of 10,000 connections (4 min)", true, (*bench).many},
 		{"soak", "2e: 10,000 reads in a row and 10,000 eight at a time (2 min)", true, (*bench).soak},
 	}

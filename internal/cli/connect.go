@@ -37,10 +37,13 @@ type connectOptions struct {
 	Yes         bool
 	Variables   map[string]string
 	RedirectURI string
-	Site        string
-	Resources   []string
-	Key         keyFlags
-	Subject     string
+	// obtained, when set, stands in for the flow: the grant was obtained
+	// elsewhere.
+	obtained  func(ctx context.Context, a *attempt) (*flow.Result, error)
+	Site      string
+	Resources []string
+	Key       keyFlags
+	Subject   string
 }
 
 func newConnectCmd(g *globals) *cobra.Command {
@@ -415,7 +418,7 @@ func (a *attempt) settle(ctx context.Context) error {
 			chosen = flow.FlowKey
 		}
 	}
-	if chosen != flow.FlowImport && !(chosen == flow.FlowKey && a.opts.ImportStdin) {
+	if chosen != flow.FlowImport && chosen != flowReceive && !(chosen == flow.FlowKey && a.opts.ImportStdin) {
 		var err error
 		chosen, err = flow.Choose(chosen, a.def.Provider, flow.Means{
 			Browser:     browser,
@@ -431,7 +434,7 @@ func (a *attempt) settle(ctx context.Context) error {
 	}
 	a.flow = chosen
 	pinFlow := chosen
-	if chosen == flow.FlowImport {
+	if chosen == flow.FlowImport || chosen == flowReceive {
 		pinFlow = flow.FlowBrowser
 	}
 	subject, err := a.bearerSubject(ctx)
@@ -475,7 +478,7 @@ func (a *attempt) choiceError(err error) error {
 // manifest and the flags name, or what a person picks.
 func (a *attempt) chooseScopes(ctx context.Context) error {
 	facts := &a.def.Scopes
-	if facts.Omit || a.flow == flow.FlowKey {
+	if facts.Omit || a.flow == flowReceive || a.flow == flow.FlowKey || a.pins.JWTBearer != nil && a.pins.JWTBearer.NoScope {
 		return nil
 	}
 	var scopes []string
@@ -601,6 +604,9 @@ func (a *attempt) oauthClient() oauth.Client {
 
 func (a *attempt) runFlow(ctx context.Context) (*flow.Result, error) {
 	ws := a.ws
+	if a.opts.obtained != nil {
+		return a.opts.obtained(ctx, a)
+	}
 	ctx, cancel := context.WithTimeout(ctx, a.opts.Timeout)
 	defer cancel()
 	client, err := ws.issuer()

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -166,12 +167,18 @@ type execPlan struct {
 }
 
 func (p *execPlan) run(ctx context.Context, app *App) error {
+	var afters []func()
+	defer func() {
+		for _, after := range slices.Backward(afters) {
+			after()
+		}
+	}()
 	for _, begin := range p.before {
 		after, err := begin(ctx, p)
 		if err != nil {
 			return err
 		}
-		defer after()
+		afters = append(afters, after)
 	}
 	if err := ctx.Err(); err != nil {
 		return err // a signal came meanwhile

@@ -86,6 +86,5 @@ func runIsolated(ctx context.Context, g *globals, opts isolatedOptions) error {
 	}
 	end()
 	wait()
-	<-bridge
-	return ended(code, nil)
+	return ended(code, <-bridge)
 }

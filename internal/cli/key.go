@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -39,7 +41,7 @@ func (k *keyFlags) read(ws *workspace) (oauth.KeyFile, error) {
 	if k.File != "" && k.Stdin {
 		return oauth.KeyFile{}, usagef("--key-file and --key-stdin exclude each other")
 	}
-	from, source := io.Reader(ws.app.Stdin), "standard input"
+	from, source := ws.app.Stdin, "standard input"
 	if k.File != "" {
 		source = k.File
 		path := k.File
@@ -75,21 +77,14 @@ func (k *keyFlags) read(ws *workspace) (oauth.KeyFile, error) {
 // takesKey reports whether a flow of the provider signs with a key of the client,
 // and whether that is the jwt-bearer flow.
 func takesKey(p *providers.Provider, chosen string) (takes, bearer bool) {
-	offers := func(f string) bool {
-		for _, offered := range p.Flows {
-			if offered == f {
-				return true
-			}
-		}
-		return false
-	}
+	bearer = slices.Contains(p.Flows, flow.FlowJWTBearer)
 	switch {
 	case chosen == flow.FlowJWTBearer:
 		return true, true
 	case p.TokenEndpointAuthMethod == oauth.AuthPrivateKeyJWT:
 		return true, false
 	case chosen == flow.FlowAuto || chosen == "":
-		return offers(flow.FlowJWTBearer), offers(flow.FlowJWTBearer)
+		return bearer, bearer
 	}
 	return false, false
 }
@@ -173,6 +168,18 @@ func (a *attempt) bearerSubject(ctx context.Context) (string, error) {
 		return "", usagef("--subject: %q is not usable", oauth.Clean(subject))
 	}
 	return subject, nil
+}
+
+// narrowText says what a narrower token may be good for.
+func narrowText(x providers.TokenExchange) string {
+	if len(x.Scopes) == 0 {
+		return ""
+	}
+	text := "by token exchange, with " + strings.Join(x.Scopes, ", ")
+	if where := slices.Concat(x.Resources, x.Audiences); len(where) > 0 {
+		text += "; for " + strings.Join(where, ", ")
+	}
+	return text
 }
 
 // describeKey says what is stored, for people.

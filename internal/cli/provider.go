@@ -431,6 +431,7 @@ func providerPage(d *providers.Definition) string {
 	if d.Token.RefreshLifetime > 0 {
 		p.line("unused", "the refresh token ends after "+humanDuration(d.Token.RefreshLifetime)+" without use")
 	}
+	p.line("narrower", narrowText(d.TokenExchange))
 	p.line("revocation", revocationText(d.Provider))
 	p.line("", d.Revocation.Notes)
 
@@ -524,6 +525,10 @@ func flowsText(p *providers.Provider) string {
 			if strings.HasPrefix(p.DefaultRedirect(), "https://") {
 				f = "browser (you paste the final address)"
 			}
+		case providers.FlowJWTBearer:
+			f = "jwt-bearer (a client that signs with its key)"
+		case providers.FlowImplicit:
+			f = "implicit (outdated; only when asked for)"
 		case providers.FlowKey:
 			f = "key (a static key, typed or piped in)"
 		}
@@ -536,6 +541,8 @@ func clientText(p *providers.Provider) string {
 	switch {
 	case p.TokenEndpoint == "" && p.AuthorizationEndpoint == "":
 		return ""
+	case p.TokenEndpointAuthMethod == providers.AuthPrivateKeyJWT:
+		return "with a private key (" + p.TokenEndpointAuthMethod + ")"
 	case p.TokenEndpointAuthMethod == "" || p.TokenEndpointAuthMethod == providers.AuthNone:
 		return "public, without a secret"
 	case p.SecretOptional:

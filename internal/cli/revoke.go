@@ -148,11 +148,11 @@ func (ws *workspace) revokeKept(ctx context.Context, k *kept, doc *revokeJSON) e
 
 // replaceClient tells what to do about a client secret.
 func (ws *workspace) replaceClient(k *kept, doc *revokeJSON) error {
-	provider := k.Connection
+	var provider string
 	if k.registration != nil {
 		provider = k.registration.Provider
 	} else {
-		provider = k.header.Provider
+		provider = k.header.Provider // the secret of a CI variable
 	}
 	doc.Found, doc.Provider, doc.Kind = true, provider, k.Kind
 	ws.say("This is the client secret of %s.", oauth.Clean(provider))

@@ -105,7 +105,7 @@ to whatever needs it: a script, a build, a CI job, a front end in development.
 func commandNames() []string {
 	return []string{
 		"connect", "disconnect", "rename", "status", "list",
-		"token", "exec", "env", "secrets", "api", "proxy", "serve", "git-credential",
+		"token", "exec", "env", "secrets", "api", "proxy", "serve", "receive", "git-credential",
 		"bundle", "scan", "revoke",
 		"client", "provider", "project", "store",
 		"doctor", "paths", "reset", "sandbox", "completion", "version",
@@ -141,6 +141,8 @@ func constructor(name string) func(*globals) *cobra.Command {
 		return newBundleCmd
 	case "serve":
 		return newServeCmd
+	case "receive":
+		return newReceiveCmd
 	case "git-credential":
 		return newGitCredentialCmd
 	case "proxy":

@@ -74,7 +74,7 @@ func (s *Source) Revoke(ctx context.Context, name string) (Farewell, error) {
 	case errors.Is(f.Err, oauth.ErrNoRevocation):
 		f.Err = nil
 	case f.Err != nil && temporary(f.Err):
-		return f, definite(ErrTemporary, f.Err, "revoke %q: %v", name, f.Err)
+		return f, definite(ErrTemporary, f.Err, "revoke %q", name)
 	case f.Err != nil:
 		return f, fmt.Errorf("revoke %q: %w", name, f.Err)
 	}
@@ -102,7 +102,7 @@ func (s *Source) RevokeToken(ctx context.Context, name string, token secret.Text
 	other.Body = Body{Access: token}
 	ok, err := s.revoke(ctx, &other, secret.Text{}, clientSecret)
 	if err != nil && temporary(err) {
-		return false, definite(ErrTemporary, err, "revoke a token of %q: %v", name, err)
+		return false, definite(ErrTemporary, err, "revoke a token of %q", name)
 	}
 	return ok, err
 }

@@ -257,7 +257,7 @@ func (r *renewal) send(ctx context.Context, rec *Record, grant Grant, clientSecr
 			signedAgain = true
 			r.warnClock(ans)
 			continue
-		case oauth.ErrorCode(err) == "invalid_grant" && !secondGrant:
+		case oauth.ErrorCode(err) == "invalid_grant" && !secondGrant && !rec.ByClient():
 			secondGrant = true
 			if !rec.Body.Spare.IsZero() && grant.Refresh.Equal(rec.Body.Refresh) {
 				// The newest token came in an answer that was broken otherwise.

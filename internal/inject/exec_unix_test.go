@@ -63,6 +63,12 @@ func TestMain(m *testing.M) {
 			os.Exit(coded.ExitCode())
 		}
 		os.Exit(1)
+	case "reached":
+		tty, c := controllingTerminal(), &Child{}
+		for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTSTP, syscall.SIGTERM, syscall.SIGHUP} {
+			fmt.Print(c.reached(sig, tty), " ")
+		}
+		os.Exit(0)
 	case "child":
 		os.Exit(child(os.Args[1:]))
 	}

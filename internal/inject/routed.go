@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 )
 
@@ -229,11 +230,6 @@ func (v *variables) get(name string) string {
 }
 
 func (v *variables) put(name, value string) {
-	kept := v.list[:0]
-	for _, kv := range v.list {
-		if !v.same(kv, name) {
-			kept = append(kept, kv)
-		}
-	}
-	v.list = append(kept, name+"="+value)
+	v.list = slices.DeleteFunc(v.list, func(kv string) bool { return v.same(kv, name) })
+	v.list = append(v.list, name+"="+value)
 }

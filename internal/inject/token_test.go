@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/apiauth/apiauth/internal/secret"
+	"github.com/apiauth/apiauth/test/peers"
 )
 
 func TestSpotifySDK(t *testing.T) {
@@ -72,10 +73,7 @@ func TestNetrc(t *testing.T) {
 
 // Python's own parser reads every printable value that is not refused.
 func TestNetrcInPython(t *testing.T) {
-	python, err := exec.LookPath("python3")
-	if err != nil {
-		t.Skip("python3 is not installed")
-	}
+	python := peers.Program(t, "apt-get install python3", "python3")
 	var values []string
 	for c := '!'; c <= '~'; c++ {
 		for _, v := range []string{string(c) + "x", "x" + string(c) + "y", "x" + string(c)} {

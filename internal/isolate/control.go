@@ -3,11 +3,16 @@ package isolate
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"sync"
 	"syscall"
 )
+
+// hello is what the controller says to the one who calls: before that no command
+// is started, so that Entered is true of every one that was.
+const hello = 0
 
 // Controller is the outer end of the line on which signals reach an isolated
 // command: it has processes of its own, which nobody outside can name.
@@ -42,7 +47,7 @@ func (c *Controller) accept() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.conn, c.entered = conn, true
-	_, _ = conn.Write(c.pending)
+	_, _ = conn.Write(append([]byte{hello}, c.pending...))
 }
 
 // Entered reports whether the inner half has called: the isolation stands.
@@ -77,7 +82,7 @@ func (c *Controller) Close() {
 	}
 }
 
-// Signals calls the controller at path and hands each signal that it passes on
+// Signals calls the controller at path, waits for its word, and hands each signal that it passes on
 // to deliver, until ctx ends or the line does.
 func Signals(ctx context.Context, path string, deliver func(syscall.Signal)) (wait func(), err error) {
 	var d net.Dialer
@@ -86,10 +91,15 @@ func Signals(ctx context.Context, path string, deliver func(syscall.Signal)) (wa
 		return nil, errors.Join(errors.New("call the controller"), err)
 	}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	one := make([]byte, 1)
+	if _, err := io.ReadFull(conn, one); err != nil || one[0] != hello {
+		stop()
+		conn.Close()
+		return nil, errors.Join(errors.New("the controller does not answer"), err)
+	}
 	var reader sync.WaitGroup
 	reader.Go(func() {
 		defer conn.Close()
-		one := make([]byte, 1)
 		for {
 			if n, err := conn.Read(one); n == 0 || err != nil {
 				return

@@ -166,7 +166,7 @@ func TestMaskNastyOutputs(t *testing.T) {
 			if got := masked(t, s, strings.Split(text, "")...); got != whole {
 				t.Errorf("%s: byte by byte it is masked otherwise", name)
 			}
-			for cut := 1; cut < len(text) && cut < 300; cut += 7 {
+			for cut := 1; cut < min(len(text), 300) && len(text) < 5000; cut += 7 {
 				if got := masked(t, s, text[:cut], text[cut:]); got != whole {
 					t.Errorf("%s: cut at %d it is masked otherwise", name, cut)
 				}

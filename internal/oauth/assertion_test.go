@@ -19,6 +19,9 @@ import (
 	"math/big"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -331,6 +334,49 @@ func TestParseKeyFile(t *testing.T) {
 	} {
 		if _, err := ParseKeyFile(secret.New(text)); err == nil || strings.Contains(err.Error(), canary) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestEncryptedKeys: keys that OpenSSL encrypted, as Box gives them out beside
+// their passphrase.
+func TestEncryptedKeys(t *testing.T) {
+	openssl, err := exec.LookPath("openssl")
+	if err != nil {
+		t.Skip("openssl is not installed")
+	}
+	dir := t.TempDir()
+	plain := filepath.Join(dir, "plain.pem")
+	run := func(args ...string) {
+		t.Helper()
+		if out, err := exec.CommandContext(t.Context(), openssl, args...).CombinedOutput(); err != nil {
+			t.Fatalf("openssl %s: %v\n%s", args[0], err, out)
+		}
+	}
+	run("genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", plain)
+	for _, options := range [][]string{{"-v2", "aes-256-cbc"}, {"-v2", "aes-128-cbc", "-v2prf", "hmacWithSHA1"}, {"-v2", "des3", "-v2prf", "hmacWithSHA512"}} {
+		out := filepath.Join(dir, "encrypted.pem")
+		run(append([]string{"pkcs8", "-topk8", "-in", plain, "-out", out, "-passout", "pass:opensesame", "-iter", "1000"}, options...)...)
+		text, err := os.ReadFile(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		box := func(passphrase string) secret.Text {
+			quoted, _ := json.Marshal(string(text))
+			return secret.New(`{"boxAppSettings":{"clientID":"b1","appAuth":{"publicKeyID":"pk","privateKey":` + string(quoted) + `,"passphrase":"` + passphrase + `"}}}`)
+		}
+		f, err := ParseKeyFile(box("opensesame"))
+		if err != nil {
+			t.Fatalf("%v: %v", options, err)
+		}
+		if _, alg, err := f.Key.signer(""); err != nil || alg != "RS256" {
+			t.Errorf("%v: %v", options, err)
+		}
+		if _, err := ParseKeyFile(box("another")); err == nil || strings.Contains(err.Error(), "another") {
+			t.Errorf("%v: a wrong passphrase gives %v", options, err)
+		}
+		if _, err := ParseKeyFile(secret.New(string(text))); err == nil || !strings.Contains(err.Error(), "decrypt it first") {
+			t.Errorf("%v: without a passphrase: %v", options, err)
 		}
 	}
 }

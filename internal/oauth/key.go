@@ -77,7 +77,7 @@ func ParseKeyFile(file secret.Text) (KeyFile, error) {
 	case strings.HasPrefix(text, "{"):
 		return parseKeyJSON([]byte(text))
 	}
-	der, err := parsePEM(text)
+	der, err := parsePEM(text, secret.Text{})
 	if err != nil {
 		return KeyFile{}, err
 	}
@@ -99,6 +99,7 @@ func parseKeyJSON(data []byte) (KeyFile, error) {
 			Auth         struct {
 				PublicKeyID string `json:"publicKeyID"`
 				PrivateKey  string `json:"privateKey"`
+				Passphrase  string `json:"passphrase"`
 			} `json:"appAuth"`
 		} `json:"boxAppSettings"`
 	}
@@ -118,16 +119,24 @@ func parseKeyJSON(data []byte) (KeyFile, error) {
 		return KeyFile{}, errors.New("the key file holds characters that it must not")
 	}
 	var err error
-	f.Key.PKCS8, err = parsePEM(text)
+	f.Key.PKCS8, err = parsePEM(text, secret.New(doc.Box.Auth.Passphrase))
 	return f, err
 }
 
-// parsePEM returns the first private key of a PEM text.
-func parsePEM(text string) (secret.Text, error) {
+// parsePEM returns the first private key of a PEM text. The passphrase is the one
+// that stands beside it in a provider's file.
+func parsePEM(text string, passphrase secret.Text) (secret.Text, error) {
 	for rest := []byte(text); ; {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil {
 			return secret.Text{}, errors.New("the key file holds no private key in PEM")
+		}
+		if block.Type == "ENCRYPTED PRIVATE KEY" && !passphrase.IsZero() {
+			plain, err := decryptPKCS8(block.Bytes, passphrase)
+			if err != nil {
+				return secret.Text{}, err
+			}
+			block.Type, block.Bytes = "PRIVATE KEY", plain
 		}
 		if block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != "" {
 			return secret.Text{}, errors.New("the private key is encrypted: decrypt it first, as in 'openssl pkey -in key.pem -out plain.pem'")

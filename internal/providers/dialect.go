@@ -207,8 +207,8 @@ func (p *Provider) validateGrants(Origin) *fault {
 	switch {
 	case !slices.Contains([]string{"", "required", "optional", "client"}, j.Subject):
 		return faultAt(oneOf(j.Subject, "required", "optional", "client"), "jwt_bearer", "subject")
-	case !slices.Contains([]string{"", "param", "claim"}, j.Scope):
-		return faultAt(oneOf(j.Scope, "param", "claim"), "jwt_bearer", "scope")
+	case !slices.Contains([]string{"", "param", "claim", "none"}, j.Scope):
+		return faultAt(oneOf(j.Scope, "param", "claim", "none"), "jwt_bearer", "scope")
 	case j.AuthMethod != "" && !slices.Contains(beside, j.AuthMethod):
 		return faultAt(oneOf(j.AuthMethod, beside...), "jwt_bearer", "auth_method")
 	case j.Lifetime < 0 || j.Lifetime > maxAssertionLife:

@@ -61,6 +61,7 @@ func (j JWTBearer) pin(values map[string]string, subject, tokenEndpoint string) 
 		Audience: cmp.Or(expand(j.Audience, values), tokenEndpoint),
 		Subject:  subject,
 		InClaim:  j.Scope == "claim",
+		NoScope:  j.Scope == "none",
 		Claims:   maps.Clone(j.Claims),
 		Lifetime: int64(cmp.Or(j.Lifetime, usual).Seconds()),
 	}

@@ -141,6 +141,7 @@ type JWTBearerPin struct {
 	Audience string            `json:"audience"`
 	Subject  string            `json:"subject,omitempty"`
 	InClaim  bool              `json:"scope_in_claim,omitempty"`
+	NoScope  bool              `json:"no_scope,omitempty"`
 	Claims   map[string]string `json:"claims,omitempty"`
 	Lifetime int64             `json:"lifetime"` // seconds
 }

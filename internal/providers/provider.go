@@ -308,7 +308,8 @@ type JWTBearer struct {
 	Subject string `yaml:"subject"`
 	// SubjectTitle is what the subject is, for people.
 	SubjectTitle string `yaml:"subject_title"`
-	// Scope is where the scopes go: param (default) or claim.
+	// Scope is where the scopes go: param (default), claim, or none where the
+	// registration alone decides.
 	Scope  string            `yaml:"scope"`
 	Claims map[string]string `yaml:"claims"` // extra claims
 	// AuthMethod authenticates the client beside the assertion; default

@@ -32,7 +32,9 @@ func (g guardedDialer) DialContext(ctx context.Context, network, address string)
 	if _, err := netip.ParseAddr(host); err == nil {
 		return g.dial(ctx, network, address)
 	}
-	addresses, err := g.resolve(ctx, "ip", host)
+	asking, cancel := context.WithTimeout(ctx, dialTimeout)
+	addresses, err := g.resolve(asking, "ip", host)
+	cancel()
 	if err != nil {
 		return nil, err
 	}

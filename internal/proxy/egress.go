@@ -346,7 +346,7 @@ func refuse(w http.ResponseWriter, status int, why string) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
-	_, _ = io.WriteString(w, "apiauth: "+why+"\n")
+	_, _ = io.WriteString(w, "apiauth: "+strings.ReplaceAll(why, "; ", ";\n")+"\n") //nolint:gosec // plain text that is not sniffed, of words of ours and normal hosts
 }
 
 // log writes the line of a request: when, what, where without the query, how it

@@ -44,6 +44,7 @@ type passage struct {
 	out    *http.Request
 	whole  []byte // the body, where it can be sent again
 	again  bool   // the request can be sent again
+	sent   bool   // it has been sent once
 }
 
 // prepare sees to the body of the request. A small one is read and searched
@@ -93,11 +94,15 @@ func (x *passage) do(ctx context.Context) (*http.Response, error) {
 }
 
 func (x *passage) send(ctx context.Context, token secret.Text) (*http.Response, error) {
-	out := x.out.WithContext(ctx)
-	if x.target != nil {
+	out := x.out
+	if x.sent {
 		// Copies: what was sent before may still be on its way.
 		address := *x.out.URL
+		out = x.out.WithContext(ctx)
 		out.URL, out.Header = &address, maps.Clone(x.out.Header)
+	}
+	x.sent = true
+	if x.target != nil {
 		x.e.remember(x.target, token)
 		x.place.fill(out, token.Reveal())
 	}

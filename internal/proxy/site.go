@@ -297,7 +297,7 @@ func outgoing(r *http.Request, scheme, host string) *http.Request {
 	if scheme == "http" {
 		out.Host = strings.TrimSuffix(host, ":80")
 	}
-	return out
+	return out.WithContext(r.Context())
 }
 
 func hopByHop(name string) bool {

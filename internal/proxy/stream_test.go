@@ -121,6 +121,53 @@ func TestEventsFlow(t *testing.T) {
 	}
 }
 
+// Over HTTP/2 both sides may speak at once, as gRPC does.
+func TestBothWaysAtOnce(t *testing.T) {
+	r := newEgressRig(t)
+	r.serve(apiHost, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("Trailer", "Grpc-Status")
+		w.WriteHeader(http.StatusOK)
+		w.(http.Flusher).Flush()
+		in := bufio.NewReader(req.Body)
+		for {
+			line, err := in.ReadString('\n')
+			if err != nil {
+				break
+			}
+			_, _ = io.WriteString(w, "got "+line)
+			w.(http.Flusher).Flush()
+		}
+		w.Header().Set("Grpc-Status", "0")
+	}))
+	r.start()
+	body, say := io.Pipe()
+	req, err := http.NewRequestWithContext(t.Context(), "POST", "https://"+apiHost+"/", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+testPlaceholder)
+	req.Header.Set("Te", "trailers")
+	resp, err := r.client(true).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	in := bufio.NewReader(resp.Body)
+	for i := range 3 {
+		fmt.Fprintf(say, "%d\n", i)
+		if line, err := in.ReadString('\n'); err != nil || line != fmt.Sprintf("got %d\n", i) {
+			t.Fatalf("line %d: %q %v", i, line, err)
+		}
+	}
+	_ = say.Close()
+	if rest, err := io.ReadAll(in); err != nil || len(rest) > 0 || resp.Trailer.Get("Grpc-Status") != "0" {
+		t.Errorf("the end: %q, %v, %v", rest, err, resp.Trailer)
+	}
+	if !strings.Contains(r.arrived(apiHost), "Te: trailers") {
+		t.Error("the API did not learn that trailers are welcome")
+	}
+}
+
 // A placeholder in the middle of a long body ends the request before its bytes
 // have left, and the child learns why.
 func TestPlaceholderInAStream(t *testing.T) {

@@ -183,7 +183,7 @@ func (e *Egress) dialVia(ctx context.Context, via *url.URL, address string) (net
 		return nil, &viaError{via.Host, "failed: " + reason(err)}
 	}
 	in := bufio.NewReader(c)
-	resp, err := http.ReadResponse(in, req)
+	resp, err := http.ReadResponse(in, req) //nolint:bodyclose // the connection is closed, or becomes the tunnel
 	if err != nil {
 		_ = c.Close()
 		return nil, &viaError{via.Host, "failed: " + reason(err)}

@@ -37,9 +37,11 @@ func (e *Egress) newWays() (ways, error) {
 			DisableCompression:    true,
 			ForceAttemptHTTP2:     true,
 			MaxIdleConnsPerHost:   256,
-			IdleConnTimeout:       90 * time.Second,
+			IdleConnTimeout:       idleUpstream,
 			TLSHandshakeTimeout:   30 * time.Second,
-			ExpectContinueTimeout: time.Second,
+			ExpectContinueTimeout: continueTimeout,
+			// A connection that died while the machine slept is noticed.
+			HTTP2: &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
 		}
 	}
 	w := ways{
@@ -63,7 +65,8 @@ func (e *Egress) choose(r *http.Request, pinned bool) (*http.Transport, error) {
 	if err != nil {
 		return nil, err
 	}
-	if e.o.Upstream != nil {
+	// A token over http stays on this machine, whatever the user's proxy is for.
+	if e.o.Upstream != nil && (!pinned || r.URL.Scheme == "https") {
 		via, err := e.o.Upstream(r)
 		if err != nil {
 			return nil, err
@@ -143,11 +146,14 @@ func (e *Egress) checkBehind(ctx context.Context, host string) error {
 		return nil
 	}
 	name := hostname(host)
-	addresses := []netip.Addr{}
+	if name == "localhost" {
+		return &AddressError{name, "this machine"}
+	}
+	var addresses []netip.Addr
 	if a, err := netip.ParseAddr(name); err == nil {
 		addresses = append(addresses, a)
-	} else if addresses, err = e.o.Resolve(ctx, "ip", name); err != nil {
-		addresses = nil
+	} else if found, err := e.o.Resolve(ctx, "ip", name); err == nil {
+		addresses = found
 	}
 	for _, a := range addresses {
 		if why := addressFault(a, false); why != "" {

@@ -267,7 +267,6 @@ func libraries(files []file) (faults []string) {
 		"github.com/creack/pty":         {"internal/inject"},
 		"rsc.io/qr":                     {"internal/prompt"},
 		"golang.org/x/term":             {"internal/inject", "internal/prompt", "cmd/apiauth"},
-		"golang.org/x/term":             {"internal/prompt", "internal/inject", "cmd/apiauth"},
 		"go.yaml.in/yaml":               {"internal/strictyaml", "internal/project", "internal/providers"},
 		"golang.org/x/crypto":           {"internal/store"},
 		"github.com/theory/jsonpath":    {"internal/apicall"},

@@ -35,7 +35,8 @@ func TestCatalogueAgainstFakes(t *testing.T) {
 		t.Run(f.ID, func(t *testing.T) {
 			ctx := t.Context()
 			definition := f.Definition
-			if entry, err := os.ReadFile(filepath.Join("..", "..", "providers", "catalog", f.ID+".yaml")); err == nil {
+			if entry := entryOf(t, f); entry != nil {
+				var err error
 				if definition, err = f.Rewrite(entry); err != nil {
 					t.Fatal(err)
 				}
@@ -143,4 +144,18 @@ func TestCatalogueAgainstFakes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// entryOf is the catalogue entry that a fake stands for, nil when there is none:
+// software of one's own has its issuer's metadata, whatever the entry says.
+func entryOf(t *testing.T, f *fakes.Fake) []byte {
+	t.Helper()
+	if f.ID == "keycloak" {
+		return nil
+	}
+	entry, err := os.ReadFile(filepath.Join("..", "..", "providers", "catalog", f.ID+".yaml"))
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	return entry
 }

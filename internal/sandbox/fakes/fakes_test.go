@@ -8,8 +8,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -876,11 +874,8 @@ func TestDefinitions(t *testing.T) {
 		} else if p.ClientID != f.ClientID || p.ID != f.ID {
 			t.Errorf("%s: id %q", f.ID, p.ID)
 		}
-		entry, err := os.ReadFile(filepath.Join("..", "..", "providers", "catalog", f.ID+".yaml"))
-		if os.IsNotExist(err) {
-			continue
-		} else if err != nil {
-			t.Error(err)
+		entry := entryOf(t, f)
+		if entry == nil {
 			continue
 		}
 		out, err := f.Rewrite(entry)

@@ -2,7 +2,13 @@ package fakes_test
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"maps"
@@ -532,6 +538,81 @@ func TestTokenExchange(t *testing.T) {
 	none.must(err)
 	var narrow *connection.NarrowError
 	if _, err := none.source.Downscope(t.Context(), "odd", connection.Narrow{Scopes: []string{"preview"}}, connection.Option{}); !errors.As(err, &narrow) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestJWTBearerWithAWrongClock: R-16. With our clock an hour ahead the first
+// assertion is refused; the next one is signed by the issuer's clock, once. A
+// renewal signs anew.
+func TestJWTBearerWithAWrongClock(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := oauth.ParseKeyFile(secret.New(string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	file.Key.Secret = secret.New("s3cret")
+	kept, err := file.Key.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var issued []time.Time
+	seen := map[string]bool{}
+	request := func(status int, body string) fakes.Exchange {
+		return fakes.Exchange{
+			Request: "POST /token", Status: status, Body: body,
+			Sends: map[string]string{"grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer", "assertion": "*", "client_id": "id-1", "client_secret": "s3cret"},
+			Check: func(sent map[string]string) error {
+				var claims struct {
+					Iss, Sub, Aud, Jti, Kind string
+					Iat, Exp                 int64
+				}
+				parts := strings.Split(sent["assertion"], ".")
+				body, err := base64.RawURLEncoding.DecodeString(parts[1])
+				if err != nil || json.Unmarshal(body, &claims) != nil {
+					return errors.New("the claims cannot be read")
+				}
+				if claims.Iss != "id-1" || claims.Sub != "77" || claims.Aud != "https://api.odd.example/oauth2/token" || claims.Kind != "enterprise" || claims.Exp-claims.Iat != 45 || seen[claims.Jti] {
+					return errors.New("the claims are not what the definition says")
+				}
+				seen[claims.Jti] = true
+				issued = append(issued, time.Unix(claims.Iat, 0))
+				return nil
+			},
+		}
+	}
+	l := begin(t, "flows: [jwt-bearer]\njwt_bearer: {audience: \"https://api.odd.example/oauth2/token\", scope: none, claims: {kind: enterprise}, auth_method: client_secret_post, lifetime: 45s}\n",
+		request(400, `{"error":"invalid_grant","error_description":"check the exp claim"}`), request(200, `{"access_token":"at1","token_type":"bearer","expires_in":3600}`),
+		request(200, `{"access_token":"at2","token_type":"bearer","expires_in":3600}`), request(400, `{"error":"invalid_grant","error_description":"the app was removed"}`))
+	l.now = l.now.Add(time.Hour)
+	pins, err := l.def.Pin(providers.PinOptions{Flow: "jwt-bearer", ClientID: "id-1", Subject: "77"})
+	l.must(err)
+	l.client.Secret = kept
+	req := connection.JWTBearerRequest(&pins, kept, nil)
+	rec, err := l.source.Enroll(t.Context(), connection.Login{
+		Draft: connection.Header{Name: "odd", Provider: "odd", Flow: connection.FlowJWTBearer, Pins: pins}, Request: &req, Client: connection.Client(&pins, kept),
+	})
+	l.must(err)
+	if rec.Account.Label != "77" || rec.HasRefresh || !rec.CanRenew() || len(l.warnings) != 1 || !strings.Contains(l.warnings[0], "clock differs") {
+		t.Errorf("account %q, warnings %q", rec.Account.Label, l.warnings)
+	}
+	if l.token(connection.Option{Refresh: true}) != "at2" {
+		t.Error("the renewal brought another token")
+	}
+	now := time.Now()
+	if len(issued) != 3 || issued[0].Sub(now) < 50*time.Minute || issued[1].Sub(now).Abs() > time.Minute || issued[2].Sub(now).Abs() > time.Minute {
+		t.Errorf("issued at %v, now is %v", issued, now)
+	}
+	// The clock is right now: a refusal is one, and is not tried again.
+	l.now = now
+	if _, err := l.source.Token(t.Context(), "odd", connection.Option{Refresh: true}); !errors.Is(err, connection.ErrNeedsConnect) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -30,6 +30,9 @@ type Exchange struct {
 	// Header holds headers that the request must have, exactly or "*"; "" means
 	// that the request must not have it.
 	Header map[string]string
+	// Check looks at what was sent; nil: no more than the above. Its error must
+	// repeat nothing of it.
+	Check func(sent map[string]string) error
 
 	// Callback is the query of the redirect that answers an authorization
 	// request; its state is added.
@@ -188,6 +191,9 @@ func (e Exchange) check(r *http.Request, sent map[string]string) error {
 		if want == "" && got != "" || want != "" && got == "" || want != "*" && got != want {
 			return fmt.Errorf("the header %s is missing or not what the table has", name)
 		}
+	}
+	if e.Check != nil {
+		return e.Check(sent)
 	}
 	return nil
 }
