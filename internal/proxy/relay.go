@@ -134,7 +134,7 @@ func (t *tunnels) upgrade(w http.ResponseWriter, resp *http.Response, scrub *scr
 
 // forwardPlain passes a request for a foreign host on over http, as it is.
 func (e *Egress) forwardPlain(w http.ResponseWriter, r *http.Request, host string) {
-	out := outgoing(r, "http", host).WithContext(r.Context())
+	out := outgoing(r, "http", host)
 	out.Body = r.Body
 	way, err := e.choose(out, false)
 	if err != nil {
