@@ -85,6 +85,11 @@ func openFields(kept map[string]string) map[string]string {
 	return kept
 }
 
+// logged writes the last calls of the run to the audit log.
+func (s *standIns) logged(ctx context.Context, _ *execPlan) (after func(), err error) {
+	return func() { s.tokens.end(ctx) }, nil
+}
+
 // placeholders lists them, for the search afterwards: where one stands a token
 // would have stood.
 func (s *standIns) placeholders() []leak.Secret {
