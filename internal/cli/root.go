@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/apiauth/apiauth/internal/config"
+	"github.com/apiauth/apiauth/internal/keyring"
 )
 
 // globals are the flags that every command has, and what became of them.
@@ -21,6 +22,8 @@ type globals struct {
 	json     bool
 	quiet    bool
 	debug    bool
+
+	keychain *keyring.Keyring // that every workspace shares; nil for each its own
 }
 
 // NewRoot builds the command tree.
@@ -104,7 +107,7 @@ to whatever needs it: a script, a build, a CI job, a front end in development.
 // commandNames lists the commands that constructor knows.
 func commandNames() []string {
 	return []string{
-		"connect", "disconnect", "rename", "status", "list",
+		"connect", "disconnect", "rename", "status", "list", "dashboard",
 		"token", "exec", "env", "secrets", "api", "proxy", "serve", "receive", "git-credential",
 		"bundle", "scan", "revoke",
 		"client", "provider", "project", "store",
@@ -125,6 +128,8 @@ func constructor(name string) func(*globals) *cobra.Command {
 		return newStatusCmd
 	case "list":
 		return newListCmd
+	case "dashboard":
+		return newDashboardCmd
 	case "token":
 		return newTokenCmd
 	case "exec":
