@@ -63,8 +63,7 @@ func (t *transcript) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// lines is what was said, a message each, without the address of the login,
-// which the page has a link for.
+// lines is what was said, a message each.
 func (t *transcript) lines() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -75,7 +74,7 @@ func (t *transcript) lines() []string {
 			text = strings.TrimPrefix(text, prefix)
 		}
 		switch {
-		case text == "" || strings.HasPrefix(text, "http://") || strings.HasPrefix(text, "https://"):
+		case text == "":
 		case strings.HasPrefix(line, "  ") && len(list) > 0:
 			list[len(list)-1] += " " + text
 		default:
@@ -187,7 +186,7 @@ func (ws *workspace) pageConnection(s connection.Store, e *statusEntry) dashboar
 		wanted, _ := ws.manifest.Connection(e.Name)
 		c.Provider = wanted.Provider
 	}
-	var asked, granted []string
+	var asked, granted, refused []string
 	switch h := e.Header; {
 	case e.Problem != nil:
 		c.State, c.Reason = dashboard.StateUnreadable, oauth.Clean(e.Problem.Error())
@@ -200,7 +199,7 @@ func (ws *workspace) pageConnection(s connection.Store, e *statusEntry) dashboar
 		c.Facts = pageFacts(s, h, ws.app.Now())
 		asked = h.ScopesAsked
 		if h.ScopesKnown {
-			granted = h.ScopesGranted
+			granted, refused = h.ScopesGranted, h.Missing(asked)
 		}
 	}
 	c.ProviderName = oauth.Clean(c.Provider)
@@ -221,6 +220,7 @@ func (ws *workspace) pageConnection(s connection.Store, e *statusEntry) dashboar
 			Name: oauth.Clean(name), Broad: broad[name],
 			Asked: slices.Contains(asked, name), Granted: slices.Contains(granted, name), Needed: slices.Contains(e.Needed, name),
 			Missing: slices.Contains(e.Missing, name) || c.State == dashboard.StateNotConnected,
+			Refused: slices.Contains(refused, name),
 		}
 		use.Superfluous = use.Granted && len(e.Needed) > 0 && !use.Needed
 		c.Scopes = append(c.Scopes, use)
@@ -400,7 +400,10 @@ func (d *dashboardWork) Logins() []dashboard.Login {
 	list := make([]dashboard.Login, 0, len(d.list))
 	for _, l := range d.list {
 		shown := l.login
-		shown.Lines = l.said.lines()
+		// The page has a link for the address of the login.
+		shown.Lines = slices.DeleteFunc(l.said.lines(), func(line string) bool {
+			return strings.HasPrefix(line, "http://") || strings.HasPrefix(line, "https://")
+		})
 		list = append(list, shown)
 	}
 	return list

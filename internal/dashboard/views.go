@@ -40,7 +40,7 @@ func (s *Server) page(v view, n notice) []byte {
 		link literal
 	}{
 		{"Connections", `href="./">Connections`}, {"Providers", `href="providers">Providers`},
-		{"Clients", `href="clients">Clients`}, {"Leaked token", `href="leak">Leaked token`},
+		{"Clients", `href="clients">Clients`}, {"Leaks", `href="leak">Leaks`},
 	} {
 		m.raw("<li><a ")
 		m.when(t.id == v.tab(), `aria-current="page" `)
@@ -283,11 +283,12 @@ func (c Connection) scopes(m *markup) {
 	for _, s := range c.Scopes {
 		m.put(`<tr><th scope="row"><code>`, s.Name, literal("</code>"))
 		m.when(s.Missing, ` <span class="mark bad">missing</span>`)
+		m.when(s.Refused && !s.Missing, ` <span class="mark warn">not granted</span>`)
 		m.when(s.Superfluous, ` <span class="mark">not needed</span>`)
 		m.when(s.Broad, ` <span class="mark warn">broad</span>`)
 		m.raw("</th>")
 		cell(s.Asked)
-		if c.ScopesKnown {
+		if c.ScopesKnown || c.State == StateNotConnected {
 			cell(s.Granted)
 		} else {
 			m.raw(`<td class="no">not told</td>`)
@@ -374,7 +375,7 @@ func (v clientsView) write(m *markup) {
 type leakView struct{}
 
 func (leakView) title() string { return "Leaked token" }
-func (leakView) tab() string   { return "Leaked token" }
+func (leakView) tab() string   { return "Leaks" }
 func (leakView) write(m *markup) {
 	m.raw(`<p>Paste a token, or a client secret, that got out. What it belongs to in any of your projects is found, revoked at its provider and forgotten here, as far as that can be done; what is left to do by hand is told.</p>
 `)

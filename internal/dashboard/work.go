@@ -72,10 +72,12 @@ type Connection struct {
 type Fact struct{ Label, Value string }
 
 // ScopeUse is one scope of a connection. Missing means needed and not granted,
-// Superfluous granted and not needed by a project that says what it needs.
+// Refused asked for and not granted, Superfluous granted and not needed by a
+// project that says what it needs.
 type ScopeUse struct {
-	Name                                                string
-	Asked, Granted, Needed, Missing, Superfluous, Broad bool
+	Name                          string
+	Asked, Granted, Needed, Broad bool
+	Missing, Refused, Superfluous bool
 }
 
 // Provider is one provider as it is shown.

@@ -53,13 +53,14 @@ const steps = {
   check: async (selector) => { await page.check(selector); },
   uncheck: async (selector) => { await page.uncheck(selector); },
   checked: async (selector) => page.locator(selector).isChecked(),
-  // login clicks a link that opens the provider's page, and signs in there.
+  // login clicks a link that opens the provider's page, signs in there, and
+  // returns the scopes of the link.
   login: async (selector) => {
+    const scope = new URL(await page.locator(selector).getAttribute('href')).searchParams.get('scope');
     const [tab] = await Promise.all([context.waitForEvent('page'), page.locator(selector).click()]);
     await tab.waitForLoadState('load');
     const opener = await tab.evaluate(() => window.opener === null && document.referrer === '');
     if (!opener) throw new Error('the provider learns of the dashboard');
-    const scope = new URL(tab.url()).searchParams.get('scope');
     for (let i = 0; i < 6; i += 1) {
       if (await tab.locator('input[name=login]').count()) {
         await tab.fill('input[name=login]', 'alice');
@@ -159,11 +160,13 @@ process.stdout.write('{"value":"ready"}\n');
 for await (const line of createInterface({ input: process.stdin })) {
   const [name, ...args] = JSON.parse(line);
   let answer;
+  const begun = Date.now();
   try {
     answer = { value: (await steps[name](...args)) ?? null };
   } catch (err) {
     answer = { error: `${name}: ${String(err.message)} (at ${new URL(page.url()).pathname.slice(33)})` };
   }
+  if (process.env.STEPS) process.stderr.write(`${name} ${args[0]} ${Date.now() - begun}\n`);
   process.stdout.write(`${JSON.stringify(answer)}\n`);
 }
 await browser.close();
