@@ -1,7 +1,7 @@
 package dashboard
 
 import (
-	_ "embed"
+	"embed"
 	"mime"
 	"net/http"
 	"net/url"
@@ -12,14 +12,8 @@ import (
 	"github.com/apiauth/apiauth/internal/secret"
 )
 
-//go:embed assets/style.css
-var style []byte
-
-//go:embed assets/page.js
-var script []byte
-
-//go:embed assets/icon.svg
-var icon []byte
+//go:embed assets
+var assets embed.FS
 
 // maxForm is the largest form in bytes.
 const maxForm = 256 << 10
@@ -31,13 +25,13 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request, route string) {
 		s.enter(w, r)
 		return
 	case "/style.css":
-		send(w, "text/css; charset=utf-8", style)
+		asset(w, "text/css; charset=utf-8", "assets/style.css")
 		return
 	case "/page.js":
-		send(w, "text/javascript; charset=utf-8", script)
+		asset(w, "text/javascript; charset=utf-8", "assets/page.js")
 		return
 	case "/icon.svg":
-		send(w, "image/svg+xml", icon)
+		asset(w, "image/svg+xml", "assets/icon.svg")
 		return
 	case "/live": // asked for by the script, and so no sign of a person
 		s.live(w, r)
@@ -74,6 +68,16 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request, route string) {
 	send(w, "text/html; charset=utf-8", s.page(p, s.takeNotice()))
 }
 
+func asset(w http.ResponseWriter, kind, name string) {
+	content, err := assets.ReadFile(name)
+	if err != nil {
+		loopback.Refuse(w, http.StatusNotFound)
+		return
+	}
+	send(w, kind, content)
+}
+
+// live answers with the list of connections alone.
 func (s *Server) live(w http.ResponseWriter, r *http.Request) {
 	p, err := s.connectionsView(r.Context(), r.URL.Query().Get("project"))
 	if err != nil || p == nil {

@@ -160,6 +160,9 @@ type browser struct {
 func newBrowser(t testing.TB) *browser {
 	t.Helper()
 	script := filepath.Join(filepath.Dir(peers.NodeModules(t)), "dashboard.mjs")
+	if _, err := os.Stat(filepath.Join(filepath.Dir(script), "node_modules", "axe-core", "axe.min.js")); err != nil {
+		peers.Missing(t, "npm package axe-core", "npm ci --prefix test/peers")
+	}
 	chromium := peers.Program(t, "apt-get install chromium", "chromium", "chromium-browser", "google-chrome")
 	ctx, cancel := context.WithCancel(context.Background())
 	cmd := exec.CommandContext(ctx, peers.Program(t, "apt-get install nodejs npm", "node"), script, chromium)
