@@ -67,6 +67,7 @@ func sections() []section {
 	return []section{
 		{"start", "1a, 1b, 1c: a start, the size, package initialization", false, (*bench).start},
 		{"token", "2a, 2c: a live token from keychain and file", false, (*bench).token},
+		{"audit", "2f: a live token with the audit log and without", false, (*bench).audit},
 		{"exec", "3a, 3b: a child with a token", false, (*bench).exec},
 		{"refresh", "4a: an expired token", false, (*bench).refresh},
 		{"herd", "4b: 100 processes on one expired connection", false, (*bench).herd},

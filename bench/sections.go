@@ -167,6 +167,28 @@ func (b *bench) pass() *row {
 	return &row{label: "pass show", argv: []string{find("pass"), "show", "bench"}, env: env}
 }
 
+// audit compares a token that is written down with one that is not. Both rows
+// set the variable, since reading any setting costs something, too.
+func (b *bench) audit() error {
+	keychain, file, err := b.warm()
+	if err != nil {
+		return err
+	}
+	for _, store := range []struct {
+		label string
+		env   []string
+	}{{"keychain", keychain}, {"file", file}} {
+		rows := []row{
+			{label: "token, " + store.label + ", audit off", argv: []string{b.apiauth, "token", "bench"}, env: append(slices.Clip(store.env), "APIAUTH_AUDIT=off")},
+			{label: "token, " + store.label + ", audit on", argv: []string{b.apiauth, "token", "bench"}, env: append(slices.Clip(store.env), "APIAUTH_AUDIT=on"), goal: "2f", limit: 1.05},
+		}
+		if _, err := b.measure("The audit log, "+store.label, rows); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (b *bench) exec() error {
 	keychain, file, err := b.warm()
 	if err != nil {

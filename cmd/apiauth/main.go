@@ -16,6 +16,7 @@ import (
 	"github.com/pkg/browser"
 	"golang.org/x/term"
 
+	"github.com/apiauth/apiauth/internal/audit"
 	"github.com/apiauth/apiauth/internal/cli"
 	"github.com/apiauth/apiauth/internal/inject"
 )
@@ -54,6 +55,7 @@ func run() int {
 		GOOS:          runtime.GOOS,
 		PID:           os.Getpid(),
 		Executable:    executable,
+		Caller:        audit.Caller,
 		Now:           time.Now,
 		Sleep:         sleep,
 		Rand:          rand.Reader,

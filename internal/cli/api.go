@@ -67,7 +67,7 @@ any other; the body is printed in each case.`,
   apiauth api github user/repos --paginate --select '$[*].full_name'
   apiauth api github user/repos -f name=demo -F private=true
   apiauth api github repos/me/demo/releases -X POST --input release.json`,
-		Args:              args(cobra.ExactArgs(2)),
+		Args:              args(between(2, 2)),
 		ValidArgsFunction: completeConnections(g),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			opts.Name, opts.Path = a[0], a[1]

@@ -36,6 +36,9 @@ type App struct {
 	PID     int
 	// Executable is the path of this binary.
 	Executable string
+	// Caller returns the executable and the working directory of the process
+	// that started this one; nil tells neither.
+	Caller func() (executable, folder string)
 
 	Now   func() time.Time
 	Sleep func(ctx context.Context, d time.Duration) error

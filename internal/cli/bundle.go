@@ -18,20 +18,16 @@ import (
 )
 
 func newBundleCmd(g *globals) *cobra.Command {
-	cmd := &cobra.Command{
+	return group(&cobra.Command{
 		Use:     "bundle",
 		Short:   "Seal connections into one value for CI",
-		GroupID: groupUse,
+		GroupID: groupAway,
 		Long: `Seal chosen connections into one value, for a CI system that has no keychain. A
 job gets it as APIAUTH_BUNDLE and its key as APIAUTH_BUNDLE_KEY, each also as a
 file that APIAUTH_BUNDLE_FILE and APIAUTH_BUNDLE_KEY_FILE name. From them, token,
 exec, env, api and status work without a login and without a binding. What they
 refresh stays in memory: nothing is written back.`,
-		Args: args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(newBundleCreateCmd(g), newBundleListCmd(g), newBundleRevokeCmd(g), newBundleShowCmd(g))
-	return cmd
+	}, newBundleCreateCmd(g), newBundleListCmd(g), newBundleRevokeCmd(g), newBundleShowCmd(g))
 }
 
 type bundleOptions struct {

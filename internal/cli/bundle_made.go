@@ -84,7 +84,7 @@ func newBundleRevokeCmd(g *globals) *cobra.Command {
 		Long: `Mark a bundle that was made here as revoked, and say what remains to be done. A
 sealed copy elsewhere cannot be called back: remove the variables of the CI system,
 and where bundle and key may have leaked, end at the provider what is sealed.`,
-		Args: args(cobra.ExactArgs(1)),
+		Args: args(between(1, 1)),
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 			return madeIDs(g), cobra.ShellCompDirectiveNoFileComp
 		},

@@ -61,7 +61,7 @@ signs with a private key brings that with --key-file or --key-stdin.`,
 		Example: `  apiauth client set github --client-id Iv1.8a61f9b3
   pass show salesforce | apiauth client set salesforce --client-id 3MVG9 --client-secret-stdin
   apiauth client set gitlab --client-id ab12 --var host=gitlab.example.com --project`,
-		Args:              args(cobra.ExactArgs(1)),
+		Args:              args(between(1, 1)),
 		ValidArgsFunction: oneArg(completeProviders(g)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opts.Provider = args[0]
@@ -532,7 +532,7 @@ func newClientRemoveCmd(g *globals) *cobra.Command {
 		Long: `Forget the client that is stored for a provider, with its secret. The provider
 is not told: remove the application there when it is no longer needed.
 Connections that need the secret cannot be refreshed any more.`,
-		Args:              args(cobra.ExactArgs(1)),
+		Args:              args(between(1, 1)),
 		ValidArgsFunction: oneArg(completeClients(g)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runClientRemove(cmd.Context(), g, args[0], forProject)

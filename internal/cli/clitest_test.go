@@ -23,6 +23,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/term"
 
+	"github.com/apiauth/apiauth/internal/audit"
 	"github.com/apiauth/apiauth/internal/inject"
 	"github.com/apiauth/apiauth/internal/keyring"
 	"github.com/apiauth/apiauth/internal/sandbox"
@@ -65,6 +66,7 @@ func runApp() int {
 		GOOS:       runtime.GOOS,
 		PID:        os.Getpid(),
 		Executable: executable,
+		Caller:     audit.Caller,
 		Now:        func() time.Time { return time.Now().Add(offset) },
 		Sleep: func(ctx context.Context, d time.Duration) error {
 			t := time.NewTimer(d)

@@ -22,7 +22,7 @@ network connection.
   fish        apiauth completion fish > ~/.config/fish/completions/apiauth.fish
   powershell  apiauth completion powershell | Out-String | Invoke-Expression`,
 		ValidArgs:         []string{"bash", "zsh", "fish", "powershell"},
-		Args:              args(cobra.ExactArgs(1)),
+		Args:              args(between(1, 1)),
 		PersistentPreRunE: func(*cobra.Command, []string) error { return nil },
 		RunE: func(cmd *cobra.Command, args []string) error {
 			root := cmd.Root()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/apiauth/apiauth/internal/audit"
 	"github.com/apiauth/apiauth/internal/bundle"
 	"github.com/apiauth/apiauth/internal/connection"
 	"github.com/apiauth/apiauth/internal/flow"
@@ -87,7 +88,8 @@ Connecting again asks for what was granted before, plus what the manifest and
 	f.BoolVar(&opts.ImportStdin, "import-stdin", false, "read an existing refresh token, personal access token or key from standard input")
 	f.BoolVar(&opts.Explain, "explain", false, "tell each step in RFC terms, secrets masked")
 	f.BoolVarP(&opts.Yes, "yes", "y", false, "agree to what would be asked: a new issuer, another account, changed endpoints")
-	f.StringToStringVar(&opts.Variables, "var", nil, "set a variable of the provider, such as tenant=contoso")
+	f.StringToStringVar(&opts.Variables, "var", nil, "a part of the provider's addresses, as `NAME=VALUE`, such as tenant=contoso; repeat for more")
+	f.Lookup("var").DefValue = "" // or the help shows []
 	f.StringVar(&opts.RedirectURI, "redirect-uri", "", "the redirect `URI` that the client is registered with")
 	opts.Key.add(cmd)
 	f.StringVar(&opts.Subject, "subject", "", "the `ACCOUNT` on whose behalf a client asks that signs with its key (jwt-bearer)")
@@ -298,7 +300,9 @@ func connectOne(ctx context.Context, ws *workspace, opts connectOptions, name st
 	if err := ws.addToManifest(a); err != nil {
 		ws.warn("%v", err)
 	}
+	ws.auditor(s).event(ctx, rec.Name, audit.EventConnect, rec.Provider)
 	a.report(rec, s)
+	ws.hook(ctx, hookConnect, rec.Name, "")
 	return rec, nil
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/apiauth/apiauth/internal/audit"
 	"github.com/apiauth/apiauth/internal/connection"
 	"github.com/apiauth/apiauth/internal/oauth"
 )
@@ -88,12 +89,18 @@ func runDisconnect(ctx context.Context, g *globals, opts disconnectOptions) erro
 	results := []disconnectJSON{}
 	var failed error
 	for _, name := range names {
+		if _, err := s.Header(connection.Key{Project: ws.projectID, Name: name}); err == nil {
+			ws.auditor(s).event(ctx, name, audit.EventDisconnect, "") // now, because its key goes with it
+		}
 		farewell, err := src.Disconnect(ctx, name, opts.Local)
 		if errors.Is(err, connection.ErrNotConnected) {
 			failed = errors.Join(failed, ws.notConnected(name))
 			continue
 		}
 		results = append(results, ws.sayFarewell(name, farewell, err))
+		if err == nil {
+			ws.hook(ctx, hookDisconnect, name, "")
+		}
 		failed = errors.Join(failed, err)
 	}
 	if ws.cfg.JSON {

@@ -45,7 +45,7 @@ func newDoctorCmd(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "doctor",
 		Short:   "Prove that the set-up works, and say what to do where it does not",
-		GroupID: groupSetup,
+		GroupID: groupCare,
 		Long: `Prove that the set-up works: folders, configuration, provider definitions, a
 round trip through the keychain with an item of the real size, locks, the clock,
 the port for logins, a browser, and this project's connections. Every failure

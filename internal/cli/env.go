@@ -27,7 +27,7 @@ func newEnvCmd(g *globals) *cobra.Command {
 	var opts envOptions
 	cmd := &cobra.Command{
 		Use:         "env [-c NAME[=VAR]]...",
-		Short:       "Print live tokens as variables for a shell or a tool",
+		Short:       "Print live tokens as variables for a shell, a file or a CI system",
 		GroupID:     groupUse,
 		Annotations: lateSignals(),
 		Long: `Print the variables that 'apiauth exec' would set, in the form of a shell, a file or
@@ -45,7 +45,7 @@ the file that BASH_ENV names; gitlab is for artifacts:reports:dotenv, docker for
   apiauth env --format fish | source
   apiauth env --format dotenv --output .env.local
   apiauth env --format github`,
-		Args: args(cobra.NoArgs),
+		Args: args(noArguments),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if g.cfg.JSON && !cmd.Flags().Changed("format") {
 				opts.Format = inject.JSON

@@ -125,7 +125,7 @@ func runExec(ctx context.Context, g *globals, opts execOptions) error {
 		if plan.resident = true; run.site == nil {
 			vars = run.vars // else they come from getSecrets alone
 		}
-		plan.before = append(plan.before, run.begin)
+		plan.before = append(plan.before, run.logged, run.begin)
 		secrets = run.tokens.secrets()
 		found = append(run.placeholders(), secrets...)
 		if run.site != nil {

@@ -25,7 +25,7 @@ no usable token has isLoggedIn false and bearerToken null.
 The output holds real tokens: pipe it into what needs it, and keep it out of
 files and logs.`,
 		Example: `  apiauth secrets | jq -r .spotify.bearerToken`,
-		Args:    args(cobra.NoArgs),
+		Args:    args(noArguments),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return runSecrets(cmd.Context(), g)
 		},

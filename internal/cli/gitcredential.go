@@ -37,7 +37,7 @@ anybody itself. store and erase read their input and do nothing: what git was
 given is kept here already.`,
 		Example: `  git config --global credential.https://github.com.helper '!apiauth git-credential'
   git config credential.https://gitlab.com.helper '!apiauth git-credential -c work'`,
-		Args:      args(cobra.ExactArgs(1)),
+		Args:      args(between(1, 1)),
 		ValidArgs: []string{"get", "store", "erase"},
 		RunE: func(cmd *cobra.Command, a []string) error {
 			opts.Operation = a[0]

@@ -125,7 +125,7 @@ func habits() []*cobra.Command {
 			root.SetArgs(append([]string{real}, args...))
 			called, err := root.ExecuteContextC(cmd.Context())
 			if err != nil && isUsageError(err) {
-				return failf(exitUsage, "'"+called.CommandPath()+" --help' lists what it takes", "%w", err)
+				return failf(exitUsage, "'"+called.CommandPath()+" --help' lists what it takes", "%s", err.Error())
 			}
 			return err
 		},
@@ -237,6 +237,27 @@ func group(cmd *cobra.Command, commands ...*cobra.Command) *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	cmd.AddCommand(commands...)
 	return cmd
+}
+
+// between checks that there are as many arguments as a command takes; without an
+// upper end if most is negative. Its message repeats what stands in the command's
+// line of use.
+func between(least, most int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, words []string) error {
+		n := len(words)
+		if n >= least && (most < 0 || n <= most) {
+			return nil
+		}
+		given := fmt.Sprintf("%d arguments", n)
+		switch n {
+		case 0:
+			given = "no argument"
+		case 1:
+			given = "one argument"
+		}
+		_, takes, _ := strings.Cut(cmd.Use, " ")
+		return fmt.Errorf("it takes %s, and was given %s", takes, given)
+	}
 }
 
 // noArguments is cobra.NoArgs in our words: its own speak of a command.

@@ -31,7 +31,7 @@ func newIsolatedCmd(g *globals) *cobra.Command {
 		Short:       "Run a command inside of the sandbox of exec --isolate",
 		Hidden:      true,
 		Annotations: lateSignals(),
-		Args:        args(cobra.MinimumNArgs(1)),
+		Args:        args(between(1, -1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			opts.Command = a
 			return runIsolated(cmd.Context(), g, opts)

@@ -41,7 +41,7 @@ func (k *keyFlags) read(ws *workspace) (oauth.KeyFile, error) {
 	if k.File != "" && k.Stdin {
 		return oauth.KeyFile{}, usagef("--key-file and --key-stdin exclude each other")
 	}
-	from, source := io.Reader(ws.app.Stdin), "standard input"
+	from, source := ws.app.Stdin, "standard input"
 	if k.File != "" {
 		source = k.File
 		path := k.File

@@ -20,6 +20,8 @@ const (
 	lookEvery = 500 * time.Millisecond
 	// failEvery is how often a token is asked for again while there is none.
 	failEvery = time.Second
+	// tellEvery is how often calls are written to the audit log, together.
+	tellEvery = time.Second
 )
 
 // liveTokens hands out tokens for as long as a command runs. It keeps the last
@@ -38,6 +40,9 @@ type liveToken struct {
 	looked time.Time      // when the record was last seen unchanged
 	failed error
 	since  time.Time // of failed
+
+	told           time.Time // when calls were last written to the audit log
+	calls, refused int       // since then
 }
 
 // live gets a token for each named connection, and then keeps them alive.
@@ -66,13 +71,14 @@ func (l *liveTokens) Token(ctx context.Context, name string, refresh bool) (secr
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := l.ws.app.Now()
+	t.count(ctx, name, now, refresh)
 	switch {
 	case t.failed != nil && now.Sub(t.since) < failEvery && !now.Before(t.since):
 		return secret.Text{}, t.failed
 	case t.failed == nil && !refresh && l.unchanged(t, name, now):
 		return t.access.Token, nil
 	}
-	access, err := t.from.token(ctx, name, connection.Option{Refresh: refresh})
+	access, err := t.from.obtain(ctx, name, connection.Option{Refresh: refresh})
 	switch {
 	case ctx.Err() != nil:
 		return secret.Text{}, ctx.Err()
@@ -87,6 +93,35 @@ func (l *liveTokens) Token(ctx context.Context, name string, refresh bool) (secr
 	}
 	t.access, t.looked, t.failed = access, now, nil
 	return access.Token, nil
+}
+
+// count counts a call for the audit log, which gets one line a second at most.
+func (t *liveToken) count(ctx context.Context, name string, now time.Time, refused bool) {
+	if refused {
+		t.refused++ // the call that the token was refused for is counted already
+	} else {
+		t.calls++
+	}
+	if since := now.Sub(t.told); since >= 0 && since < tellEvery {
+		return
+	}
+	t.tell(ctx, name, now)
+}
+
+func (t *liveToken) tell(ctx context.Context, name string, now time.Time) {
+	if t.calls+t.refused > 0 {
+		t.from.log.calls(ctx, name, t.access, t.calls, t.refused)
+	}
+	t.told, t.calls, t.refused = now, 0, 0
+}
+
+// end writes the last calls to the audit log.
+func (l *liveTokens) end(ctx context.Context) {
+	for name, t := range l.kept {
+		t.mu.Lock()
+		t.tell(context.WithoutCancel(ctx), name, l.ws.app.Now())
+		t.mu.Unlock()
+	}
 }
 
 // unchanged reports whether the token at hand can be used: it is not about to

@@ -13,7 +13,7 @@ func newPathsCmd(g *globals) *cobra.Command {
 	return &cobra.Command{
 		Use:     "paths",
 		Short:   "Print where everything lies",
-		GroupID: groupSetup,
+		GroupID: groupCare,
 		Long: `Print where apiauth keeps its files. None of them needs to exist yet.
 
 The folders follow the system's rules and can be moved with APIAUTH_CONFIG_DIR

@@ -76,6 +76,11 @@ func (ws *workspace) standIns(ctx context.Context, named []string, l limits) (*s
 	return s, err
 }
 
+// logged writes the last calls of the run to the audit log.
+func (s *standIns) logged(ctx context.Context, _ *execPlan) (after func(), err error) {
+	return func() { s.tokens.end(ctx) }, nil
+}
+
 // placeholders lists them, for the search afterwards: where one stands a token
 // would have stood.
 func (s *standIns) placeholders() []leak.Secret {

@@ -41,7 +41,7 @@ func newProviderListCmd(g *globals) *cobra.Command {
 		Example: `  apiauth provider list
   apiauth provider list --flow device
   apiauth provider list mail --json`,
-		Args:              args(cobra.MaximumNArgs(1)),
+		Args:              args(between(0, 1)),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(_ *cobra.Command, args []string) error {
 			word := ""
@@ -51,7 +51,7 @@ func newProviderListCmd(g *globals) *cobra.Command {
 			return runProviderList(g, word, flowName)
 		},
 	}
-	cmd.Flags().StringVar(&flowName, "flow", "", "only those that offer `FLOW`: browser, device, client-credentials or key")
+	cmd.Flags().StringVar(&flowName, "flow", "", "only those that offer `FLOW`: "+strings.Join(providerFlows(), ", "))
 	registerFlagCompletion(cmd, "flow", cobra.FixedCompletions(providerFlows(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
@@ -294,7 +294,7 @@ func newProviderShowCmd(g *globals) *cobra.Command {
 		Long: `Show what is known about a provider: its flows, how to register a client there
 with the exact redirect URI, its scopes, how its tokens live and how they are
 revoked, and where these facts come from. The URL of an issuer is discovered.`,
-		Args:              args(cobra.ExactArgs(1)),
+		Args:              args(between(1, 1)),
 		ValidArgsFunction: oneArg(completeProviders(g)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runProviderShow(cmd.Context(), g, args[0])
@@ -631,7 +631,7 @@ connections that were made before ask for approval at their next connect.`,
 		Example: `  apiauth provider add https://keycloak.example.com/realms/main --id company
   apiauth provider add ./intranet.yaml
   apiauth provider add http://127.0.0.1:8080 --id local --insecure-loopback`,
-		Args: args(cobra.ExactArgs(1)),
+		Args: args(between(1, 1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opts.From = args[0]
 			return runProviderAdd(cmd.Context(), g, opts)
@@ -927,7 +927,7 @@ func newProviderCheckCmd(g *globals) *cobra.Command {
 		Short: "Check provider definitions",
 		Long: `Check provider definitions. What is wrong is named with file, line and column and
 ends with status 2; what could be better is listed and does not.`,
-		Args: args(cobra.MinimumNArgs(1)),
+		Args: args(between(1, -1)),
 		RunE: func(_ *cobra.Command, args []string) error { return runProviderCheck(g, args) },
 	}
 }

@@ -110,6 +110,7 @@ func runProxy(ctx context.Context, g *globals, opts proxyOptions) (err error) {
 	if err != nil {
 		return err
 	}
+	defer tokens.end(ctx)
 	issuer, err := ws.issuer()
 	if err != nil {
 		return err

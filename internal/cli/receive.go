@@ -45,7 +45,7 @@ func newReceiveCmd(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "receive NAME --origin URL",
 		Short:   "Take over a token that a web page obtained and posts here",
-		GroupID: groupUse,
+		GroupID: groupGrant,
 		Long: `Listen on this machine for the token response that a web page obtained by itself,
 and keep it under NAME: the post-back of performUserAuthorization in Spotify's
 @spotify/web-api-ts-sdk. The address to post to is printed; it is secret, and only
@@ -57,7 +57,7 @@ page goes on using the grant: where the provider replaces refresh tokens, apiaut
 leaves the refresh token to the page, and serves the token until it ends or a newer
 one is posted.`,
 		Example:           `  apiauth receive spotify --origin http://127.0.0.1:5173 --listen 4041`,
-		Args:              args(cobra.ExactArgs(1)),
+		Args:              args(between(1, 1)),
 		ValidArgsFunction: oneArg(completeConnectable(g)),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			opts.Name = a[0]

@@ -19,7 +19,7 @@ func newRenameCmd(g *globals) *cobra.Command {
 		GroupID: groupGrant,
 		Long: `Give a connection another name. The provider is not asked for anything. An entry of
 the same name in apiauth.yaml stays as it is: edit it there.`,
-		Args:              args(cobra.ExactArgs(2)),
+		Args:              args(between(2, 2)),
 		ValidArgsFunction: completeConnections(g),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			return runRename(cmd.Context(), g, a[0], a[1])

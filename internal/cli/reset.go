@@ -28,7 +28,7 @@ func newResetCmd(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "reset",
 		Short:   "Remove everything that apiauth keeps, keychain items included",
-		GroupID: groupSetup,
+		GroupID: groupCare,
 		Long: `Remove everything that apiauth keeps on this machine: connections, clients,
 projects, your own provider definitions, the configuration, and the items in the
 keychain. Manifests belong to your repositories and stay.

@@ -24,7 +24,7 @@ func newRevokeCmd(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "revoke --token-stdin",
 		Short:   "Deal with a token that leaked",
-		GroupID: groupGrant,
+		GroupID: groupAway,
 		Long: `Read a token from stdin, find the connection of this project that it belongs to,
 end the whole grant at the provider, forget it here, and say what is left to do by
 hand. When the provider cannot be reached, nothing is forgotten: try again.

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -14,6 +15,8 @@ import (
 type globals struct {
 	app *App
 	cfg config.Config
+	// command is the one that runs, without the program's own name.
+	command string
 
 	chdir    string
 	personal bool
@@ -45,6 +48,7 @@ to whatever needs it: a script, a build, a CI job, a front end in development.
   apiauth connect spotify            log in once
   apiauth token spotify              print a live access token
   apiauth exec -- npm run build      run a command with tokens in its environment
+  apiauth exec --isolate -- npm ci   the same, and it never holds a token
   apiauth sandbox --demo             see all of it, without any account`,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
@@ -74,8 +78,8 @@ to whatever needs it: a script, a build, a CI job, a front end in development.
 	// for what those cost.
 	root.Flags().BoolVarP(&version, "version", "v", false, "print the version")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.SetHelpCommandGroupID(groupOther)
 	root.SetHelpCommand(newHelpCmd(root))
+	root.SetHelpCommandGroupID(groupOther) // after it, or the group is not taken
 
 	f := root.PersistentFlags()
 	f.StringVarP(&g.chdir, "chdir", "C", "", "act as if started in `DIR`")
@@ -89,7 +93,9 @@ to whatever needs it: a script, a build, a CI job, a front end in development.
 	root.AddGroup(
 		&cobra.Group{ID: groupGrant, Title: "Obtain and keep grants:"},
 		&cobra.Group{ID: groupUse, Title: "Use them:"},
-		&cobra.Group{ID: groupSetup, Title: "Set up:"},
+		&cobra.Group{ID: groupAway, Title: "For CI, and when a token leaks:"},
+		&cobra.Group{ID: groupSetup, Title: "Set up, and try out:"},
+		&cobra.Group{ID: groupCare, Title: "Look after it:"},
 		&cobra.Group{ID: groupOther, Title: "And:"},
 	)
 	if command := constructor(only); command != nil {
@@ -109,7 +115,7 @@ func commandNames() []string {
 	return []string{
 		"connect", "disconnect", "rename", "status", "list", "dashboard",
 		"token", "exec", "env", "secrets", "api", "proxy", "serve", "receive", "git-credential",
-		"bundle", "scan", "revoke",
+		"audit", "bundle", "scan", "revoke",
 		"client", "provider", "project", "store",
 		"doctor", "paths", "reset", "sandbox", "completion", "version",
 	}
@@ -142,6 +148,8 @@ func constructor(name string) func(*globals) *cobra.Command {
 		return newSecretsCmd
 	case "api":
 		return newAPICmd
+	case "audit":
+		return newAuditCmd
 	case "bundle":
 		return newBundleCmd
 	case "serve":
@@ -202,7 +210,9 @@ func namedCommand(args []string) string {
 const (
 	groupGrant = "grant"
 	groupUse   = "use"
+	groupAway  = "away"
 	groupSetup = "setup"
+	groupCare  = "care"
 	groupOther = "other"
 )
 
@@ -215,6 +225,7 @@ func lateSignals() map[string]string { return map[string]string{catchesLate: "ye
 
 // load reads the configuration; it runs before every command.
 func (g *globals) load(cmd *cobra.Command) error {
+	g.command = strings.TrimPrefix(cmd.CommandPath(), "apiauth ")
 	if cmd.Annotations[catchesLate] == "" {
 		g.app.catch()
 	}

@@ -23,7 +23,7 @@ func newScanCmd(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "scan PATH...",
 		Short:   "Find tokens and client secrets that stand in files",
-		GroupID: groupUse,
+		GroupID: groupAway,
 		Long: `Look in files, and in folders with all that lies below, for the tokens and client
 secrets that apiauth keeps for this project: as they are, in base64, URL-encoded,
 escaped as in JSON and HTML, in hexadecimal and in UTF-16. Files that git ignores
@@ -34,7 +34,7 @@ Nothing is refreshed, and no value is printed. The status is 1 when something wa
 found or could not be read, and 0 when all of it is clean.`,
 		Example: `  apiauth scan dist
   apiauth scan --all --json . | jq -r '.findings[].path'`,
-		Args: args(cobra.MinimumNArgs(1)),
+		Args: args(between(1, -1)),
 		RunE: func(cmd *cobra.Command, paths []string) error {
 			opts.Paths = paths
 			return runScan(cmd.Context(), g, opts)

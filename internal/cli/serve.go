@@ -40,7 +40,7 @@ graph.netlify.com and serve.onegraph.com and passes everything else on untouched
 		Example: `  apiauth serve --netlify > netlify.env     # in one terminal
   . ./netlify.env && npx netlify dev        # in another
   apiauth serve --list`,
-		Args: args(cobra.NoArgs),
+		Args: args(noArguments),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return runServe(cmd.Context(), g, opts)
 		},

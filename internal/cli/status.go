@@ -52,7 +52,7 @@ func newListCmd(g *globals) *cobra.Command {
 		Aliases: []string{"ls"},
 		Short:   "List the connections of this project",
 		GroupID: groupGrant,
-		Args:    args(cobra.NoArgs),
+		Args:    args(noArguments),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return runList(g)
 		},

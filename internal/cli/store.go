@@ -146,7 +146,7 @@ func newStoreMoveCmd(g *globals) *cobra.Command {
 copy is read back before the original goes; when anything fails, the project
 stays where it was. Nobody can refresh meanwhile.`,
 		ValidArgs: []string{store.KindKeychain, store.KindFile},
-		Args:      args(cobra.ExactArgs(1)),
+		Args:      args(between(1, 1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runStoreMove(cmd.Context(), g, args[0])
 		},

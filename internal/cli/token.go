@@ -47,7 +47,7 @@ Formats:
 		Example: `  apiauth token spotify --format header | curl -H @- https://api.spotify.com/v1/me
   TOKEN=$(apiauth token github)
   apiauth token box --scope item_preview --resource https://api.box.com/2.0/files/42`,
-		Args:              args(cobra.ExactArgs(1)),
+		Args:              args(between(1, 1)),
 		ValidArgsFunction: completeConnections(g),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			opts.Name = a[0]

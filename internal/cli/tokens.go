@@ -26,6 +26,9 @@ type origin struct {
 	remedy func(name string, err error) error
 	// note tells of what is odd about a token that was refreshed; may be nil.
 	note func(a connection.Access)
+	// log is where hand-outs are written down; nil where the tokens come from
+	// no store of this machine.
+	log *auditor
 }
 
 // origin finds where a connection's tokens come from: the bundle in the
@@ -82,11 +85,20 @@ func (ws *workspace) storeOrigin(name string) (*origin, error) {
 		}
 		return ws.inJob(name, err)
 	}
-	return &origin{store: s, src: src, remedy: remedy}, nil
+	return &origin{store: s, src: src, remedy: remedy, log: ws.auditor(s)}, nil
 }
 
 // token gets a live token.
 func (o *origin) token(ctx context.Context, name string, opt connection.Option) (connection.Access, error) {
+	access, err := o.obtain(ctx, name, opt)
+	if err == nil {
+		o.log.token(ctx, access)
+	}
+	return access, err
+}
+
+// obtain is token for who writes the hand-out down himself.
+func (o *origin) obtain(ctx context.Context, name string, opt connection.Option) (connection.Access, error) {
 	access, err := o.src.Token(ctx, name, opt)
 	return o.handedOut(ctx, name, access, err)
 }
@@ -94,11 +106,15 @@ func (o *origin) token(ctx context.Context, name string, opt connection.Option) 
 // narrower is token for one that can do less.
 func (o *origin) narrower(ctx context.Context, name string, n connection.Narrow, opt connection.Option) (connection.Access, error) {
 	access, err := o.src.Downscope(ctx, name, n, opt)
-	return o.handedOut(ctx, name, access, err)
+	if access, err = o.handedOut(ctx, name, access, err); err == nil {
+		o.log.token(ctx, access)
+	}
+	return access, err
 }
 
 func (o *origin) handedOut(ctx context.Context, name string, access connection.Access, err error) (connection.Access, error) {
 	if err != nil {
+		o.log.refused(ctx, name, err)
 		return connection.Access{}, o.remedy(name, err)
 	}
 	if ctx.Err() != nil {

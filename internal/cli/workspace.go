@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/apiauth/apiauth/internal/bundle"
@@ -42,6 +43,9 @@ type workspace struct {
 	unsealed *bundle.Bundle // from APIAUTH_BUNDLE, once opened
 	memory   *bundle.Store  // client credentials from variables
 	trace    *trace         // with --debug
+
+	purpose string    // the command, for the audit log
+	unheard sync.Once // that the audit log cannot be written
 }
 
 // workspace finds the project that the command runs in. An unbound folder is
@@ -98,6 +102,7 @@ func (g *globals) homeless() (*workspace, error) {
 		catalogue: providers.Open(dirs.Providers),
 		registry:  project.Open(dirs.State),
 		keychain:  g.keychain,
+		purpose:   g.command,
 	}, nil
 }
 

@@ -49,10 +49,25 @@ type Config struct {
 	// trusted for apiauth's own traffic besides the system's, or empty.
 	CAFile string
 
+	// NoAudit says that nothing is written to the audit log.
+	NoAudit bool
+	// Hooks are commands that the user wants run; they come from config.yaml
+	// alone.
+	Hooks Hooks
+
 	// What follows comes from the environment alone.
 	CI      bool   // CI is set to anything but 0 and false
 	NoColor bool   // NO_COLOR is set to anything (no-color.org)
 	Browser string // BROWSER, as it is written
+}
+
+// Hooks are commands by what they are run at. Each is a program, by its absolute
+// path, and its arguments; no shell sees them.
+type Hooks struct {
+	Alert         []string `yaml:"alert"`
+	Connect       []string `yaml:"connect"`
+	RefreshFailed []string `yaml:"refresh_failed"`
+	Disconnect    []string `yaml:"disconnect"`
 }
 
 // LoadOptions says where Load looks. A nil Env is an empty environment, an empty
@@ -90,6 +105,7 @@ func keys() []key {
 		{name: "debug", flag: "--debug"},
 		{name: "json", flag: "--json"},
 		{name: "ca_file", text: true},
+		{name: "audit", text: true},
 	}
 }
 
@@ -104,6 +120,8 @@ type file struct {
 	Debug    *bool   `yaml:"debug"`
 	JSON     *bool   `yaml:"json"`
 	CAFile   *string `yaml:"ca_file"`
+	Audit    *string `yaml:"audit"`
+	Hooks    Hooks   `yaml:"hooks"`
 }
 
 // Load reads the settings: a flag goes before a variable, a variable before the
@@ -119,7 +137,7 @@ func Load(o LoadOptions) (Config, error) {
 		NoColor: get(env, "NO_COLOR") != "",
 		Browser: get(env, "BROWSER"),
 	}
-	fromFile, path, err := readFile(o.Dir)
+	fromFile, path, err := readFile(o.Dir, &cfg.Hooks)
 	if err != nil {
 		return Config{}, err
 	}
@@ -150,6 +168,7 @@ func Load(o LoadOptions) (Config, error) {
 	cfg.Debug = v.GetBool("debug")
 	cfg.JSON = v.GetBool("json")
 	cfg.CAFile = v.GetString("ca_file")
+	cfg.NoAudit = v.GetString("audit") == "off"
 	if cfg.Store != "" {
 		cfg.StoreFrom = path
 		if _, ok := fromEnv["store"]; ok {
@@ -182,6 +201,8 @@ func checkText(name, value string) error {
 		return fmt.Errorf("is keychain or file, not %q", shown(value))
 	case name == "ca_file" && !filepath.IsAbs(value):
 		return fmt.Errorf("needs an absolute path, not %q", shown(value))
+	case name == "audit" && value != "on" && value != "off":
+		return fmt.Errorf("is on or off, not %q", shown(value))
 	}
 	return nil
 }
@@ -239,7 +260,7 @@ func checkFlags(flags map[string]any) error {
 
 // readFile reads config.yaml in dir; a file that is not there, or holds nothing
 // but comments, is no setting at all.
-func readFile(dir string) (values map[string]any, path string, err error) {
+func readFile(dir string, hooks *Hooks) (values map[string]any, path string, err error) {
 	if dir == "" {
 		return nil, "", nil
 	}
@@ -266,7 +287,7 @@ func readFile(dir string) (values map[string]any, path string, err error) {
 	for _, t := range []struct {
 		name string
 		text *string
-	}{{"store", f.Store}, {"ca_file", f.CAFile}} {
+	}{{"store", f.Store}, {"ca_file", f.CAFile}, {"audit", f.Audit}} {
 		if t.text == nil {
 			continue
 		}
@@ -280,6 +301,14 @@ func readFile(dir string) (values map[string]any, path string, err error) {
 			values[name] = *flag
 		}
 	}
+	for name, argv := range map[string][]string{
+		"alert": f.Hooks.Alert, "connect": f.Hooks.Connect, "refresh_failed": f.Hooks.RefreshFailed, "disconnect": f.Hooks.Disconnect,
+	} {
+		if len(argv) > 0 && !filepath.IsAbs(argv[0]) {
+			return nil, path, doc.Errorf([]any{"hooks", name}, "hooks: %s begins with the absolute path of a program, not with %q", name, shown(argv[0]))
+		}
+	}
+	*hooks = f.Hooks
 	return values, path, nil
 }
 

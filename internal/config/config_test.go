@@ -77,6 +77,9 @@ func TestLoadFaults(t *testing.T) {
 		{file: "quiet: 1\n", want: "%s:1:8: quiet must be true or false"},
 		{file: "# c\nstore: vault\n", want: `%s:2:1: store is keychain or file, not "vault"`},
 		{file: "ca_file: ca.pem\n", want: `%s:1:1: ca_file needs an absolute path, not "ca.pem"`},
+		{file: "audit: maybe\n", want: `%s:1:1: audit is on or off, not "maybe"`},
+		{file: "hooks:\n  alert: [notify-send, x]\n", want: `%s:2:3: hooks: alert begins with the absolute path of a program, not with "notify-send"`},
+		{file: "hooks:\n  alarm: [/bin/true]\n", want: `%s:2:3: unknown key "alarm"`},
 		{file: "store_key: abc\n", want: `%s:1:1: unknown key "store_key"`},
 		{file: "store: [a\n", want: "%s:"},
 		{env: "APIAUTH_STORE=vault", want: `APIAUTH_STORE is keychain or file, not "vault"`},
@@ -103,7 +106,7 @@ func TestLoadFaults(t *testing.T) {
 
 func TestFileOfCommentsIsFine(t *testing.T) {
 	for _, text := range []string{"", "\n", "# store: file\n\n  # x\n"} {
-		if got, err := Load(LoadOptions{Dir: dirWith(t, text)}); err != nil || got != (Config{}) {
+		if got, err := Load(LoadOptions{Dir: dirWith(t, text)}); err != nil || !reflect.DeepEqual(got, Config{}) {
 			t.Errorf("%q: %+v, %v", text, got, err)
 		}
 	}
@@ -209,7 +212,7 @@ func TestEnvironment(t *testing.T) {
 	}
 	for name := range reflect.TypeFor[file]().Fields() {
 		key := name.Tag.Get("yaml")
-		if !seen["APIAUTH_"+strings.ToUpper(key)] {
+		if key != "hooks" && !seen["APIAUTH_"+strings.ToUpper(key)] { // commands stand in the file alone
 			t.Errorf("%s is not listed", key)
 		}
 	}

@@ -7,7 +7,7 @@ import "strings"
 type Dirs struct {
 	Config    string // config.yaml
 	Providers string // the user's provider definitions
-	State     string // projects, stores, audit log
+	State     string // projects, stores, bundles
 }
 
 // Paths returns the folders for a system (goos as in runtime.GOOS) and a home

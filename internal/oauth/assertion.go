@@ -18,7 +18,7 @@ import (
 
 const (
 	// GrantJWTBearer is the grant of RFC 7523 section 2.1.
-	GrantJWTBearer = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+	GrantJWTBearer = "urn:ietf:params:oauth:grant-type:jwt-bearer" //nolint:gosec // a name
 	// assertionTypeJWT is the client_assertion_type of RFC 7523 section 2.2.
 	assertionTypeJWT = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 

@@ -21,7 +21,7 @@ const (
 	GrantRefresh           = "refresh_token"
 	GrantClientCredentials = "client_credentials"
 	GrantDevice            = "urn:ietf:params:oauth:grant-type:device_code"
-	GrantTokenExchange     = "urn:ietf:params:oauth:grant-type:token-exchange"
+	GrantTokenExchange     = "urn:ietf:params:oauth:grant-type:token-exchange" //nolint:gosec // a name
 )
 
 // CodeExchange is the form that turns an authorization code into tokens
@@ -110,7 +110,8 @@ func (h *HTTP) postForm(ctx context.Context, r TokenRequest, limit int64) (Answe
 	}
 	a := reply.answer()
 	h.setClock(r.Endpoint, a)
-	a.sent = append(c.secrets, r.Client.Secret)
+	c.secrets = append(c.secrets, r.Client.Secret)
+	a.sent = c.secrets
 	return a, nil
 }
 

@@ -99,11 +99,11 @@ func TestDialectPins(t *testing.T) {
 
 // TestDialectChanges: whatever decides where a credential goes is approved anew.
 func TestDialectChanges(t *testing.T) {
-	pin := func(old, new string) providers.Pins {
+	pin := func(from, to string) providers.Pins {
 		t.Helper()
-		text := strings.Replace(odd, old, new, 1)
-		if old != "" && text == odd {
-			t.Fatalf("%q is not in the definition", old)
+		text := strings.Replace(odd, from, to, 1)
+		if from != "" && text == odd {
+			t.Fatalf("%q is not in the definition", from)
 		}
 		pins, err := (&providers.Definition{Provider: parseUser(t, text), Origin: providers.User}).Pin(providers.PinOptions{Flow: "jwt-bearer", ClientID: "c"})
 		if err != nil {

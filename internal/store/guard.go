@@ -117,7 +117,11 @@ func (g *guard) Read(ctx context.Context) (*connection.Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	return g.store.unseal(g.key, h, sealed, k)
+	rec, err := g.store.unseal(g.key, h, sealed, k)
+	if err == nil {
+		g.store.prove(g.key, k)
+	}
+	return rec, err
 }
 
 // reconcile completes what a tombstone says when the record that it is about is

@@ -153,6 +153,28 @@ func TestRequirementsNameTests(t *testing.T) {
 	}
 }
 
+// TestAnswersNameTests walks the table of docs/requirements.md: 49 rows in order,
+// whose tests are there.
+func TestAnswersNameTests(t *testing.T) {
+	exists := tests(t)
+	text := read(t, "docs/requirements.md")
+	row := regexp.MustCompile(`(?m)^\| D(\d+) \| [^|]+ \| [^|]+ \|$`)
+	rows := row.FindAllStringSubmatch(text, -1)
+	for i, m := range rows {
+		if m[1] != fmt.Sprint(i+1) {
+			t.Fatalf("row %d is D%s", i+1, m[1])
+		}
+	}
+	if len(rows) != 49 {
+		t.Errorf("there are %d rows", len(rows))
+	}
+	for _, m := range regexp.MustCompile("`([a-z0-9]+\\.(?:Test|Fuzz)\\w+)`").FindAllStringSubmatch(text, -1) {
+		if !exists[m[1]] {
+			t.Errorf("there is no test %s", m[1])
+		}
+	}
+}
+
 // TestWhatIsNotProtectedIsSaid is R-44: the limits of the store stand where
 // people look.
 func TestWhatIsNotProtectedIsSaid(t *testing.T) {

@@ -101,6 +101,7 @@ func top() string { return filepath.Join("..", "..") }
 func rooms() map[string][]string {
 	everything := []string{
 		"apicall",
+		"audit",
 		"bundle",
 		"config",
 		"connection",
@@ -123,8 +124,9 @@ func rooms() map[string][]string {
 		"strictyaml",
 	}
 	return map[string][]string{
-		"cmd/apiauth":         {"cli", "inject"},
+		"cmd/apiauth":         {"audit", "cli", "inject"},
 		"internal/apicall":    {"oauth", "providers", "secret"},
+		"internal/audit":      nil,
 		"internal/bundle":     {"connection", "secret"},
 		"internal/cli":        everything,
 		"internal/config":     {"secret", "strictyaml"},

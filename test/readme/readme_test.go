@@ -7,6 +7,8 @@ package readme
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -25,6 +27,7 @@ import (
 	"github.com/apiauth/apiauth/internal/providers"
 	"github.com/apiauth/apiauth/internal/sandbox/fakes"
 	"github.com/apiauth/apiauth/internal/secret"
+	"github.com/apiauth/apiauth/test/peers"
 )
 
 // TestMain lets the test binary be what the README's commands find in PATH
@@ -489,6 +492,34 @@ func TestDemoPrintsWhatTheReadmeShows(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(m.home, dir)); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("the demo leaves something in %s: %v", dir, err)
 		}
+	}
+}
+
+// TestPlaceholderPrintsWhatTheReadmeShows runs the second command, whose values
+// differ from run to run.
+func TestPlaceholderPrintsWhatTheReadmeShows(t *testing.T) {
+	t.Parallel()
+	peers.Program(t, "apt-get install curl", "curl")
+	shown := blocks(t, "output")["placeholder"]
+	command, ok := strings.CutPrefix(shown[0], "$ go run ./cmd/apiauth ")
+	if len(shown) != 4 || !ok {
+		t.Fatalf("README.md shows %q", shown)
+	}
+	m := newMachine(t)
+	m.env = slices.DeleteFunc(m.env, func(v string) bool { return strings.HasPrefix(v, "BROWSER=") })
+	got := m.shell(t, "apiauth "+command+"\n"+shown[1])
+	if got.err != nil {
+		t.Fatalf("%v\n%s", got.err, got.stderr)
+	}
+	random := regexp.MustCompile(`sbx_at_\w{43}\b|sha256:[\w-]{12}`)
+	want := random.ReplaceAllString(strings.Join(shown[2:], "\n"), "RANDOM")
+	if is := random.ReplaceAllString(strings.TrimSuffix(got.stdout, "\n"), "RANDOM"); is != want {
+		t.Errorf("the command prints\n%s\nand README.md shows\n%s", is, want)
+	}
+	placeholder, answer, _ := strings.Cut(got.stdout, "\n")
+	sum := sha256.Sum256([]byte(placeholder))
+	if strings.Contains(answer, base64.RawURLEncoding.EncodeToString(sum[:])[:12]) {
+		t.Error("the API got what the command had")
 	}
 }
 

@@ -1,0 +1,283 @@
+package audit
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strconv"
+	"time"
+)
+
+const (
+	// MaxFile is the size in bytes at which a file of a log is put aside.
+	MaxFile = 4 << 20
+	// Files is how many files of a log are kept, the one in use included.
+	Files = 4
+
+	stateSuffix = ".end"
+)
+
+// Log is the log of one connection.
+type Log struct {
+	// Path is the file in use; those put aside have .1, .2 and so on behind it.
+	Path string
+	// Key is 32 bytes that belong to the connection alone.
+	Key []byte
+	// Lock keeps other processes out until release is called.
+	Lock func() (release func(), err error)
+	// MaxFile replaces the constant when it is above zero.
+	MaxFile int64
+}
+
+// state is the end of the chain, written down beside the log at every line.
+type state struct {
+	First  uint64 `json:"first"`            // number of the oldest line kept
+	Before string `json:"before,omitempty"` // code of the line before that
+	Last   uint64 `json:"last"`             // number of the newest line
+	MAC    string `json:"mac,omitempty"`    // its code
+	Size   int64  `json:"size"`             // of the file in use, in bytes
+	Key    string `json:"key"`
+	Habits Habits `json:"habits"`
+}
+
+// Append writes entries behind the log. It fills in their numbers and the id of
+// the key. The rules look at each entry first, and what they find unusual is
+// written behind it and returned.
+func (l *Log) Append(rules Rules, entries ...Entry) (alerts []Alert, err error) {
+	release, err := l.Lock()
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	f, err := openRegular(l.Path, os.O_RDWR|os.O_CREATE)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	end, err := openRegular(l.Path+stateSuffix, os.O_RDWR|os.O_CREATE)
+	if err != nil {
+		return nil, err
+	}
+	defer end.Close()
+	c := newChain(l.Key)
+	st, known := l.readState(end)
+	st, resumed, err := l.resume(f, info.Size(), c, st, known)
+	if err != nil {
+		return nil, err
+	}
+	if st.Size > l.maxFile() {
+		_ = f.Close()
+		if err := l.rotate(&st); err != nil {
+			return nil, err
+		}
+		if f, err = openRegular(l.Path, os.O_RDWR|os.O_CREATE); err != nil {
+			return nil, err
+		}
+		defer f.Close()
+	}
+	if resumed != "" && len(entries) > 0 {
+		entries = append([]Entry{{Time: entries[0].Time, Event: EventResumed, Detail: resumed}}, entries...)
+	}
+	var text []byte
+	for _, e := range entries {
+		found := st.Habits.look(rules, &e)
+		alerts = append(alerts, found...)
+		list := []Entry{e}
+		for _, a := range found {
+			if a.Rule == RuleEnded {
+				continue
+			}
+			list = append(list, Entry{Time: e.Time, Event: EventAlert, Purpose: e.Purpose, Caller: e.Caller, Detail: a.Rule})
+		}
+		for _, e := range list {
+			if text, err = st.add(c, text, e); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if _, err := f.WriteAt(text, st.Size); err != nil {
+		return nil, fmt.Errorf("write the audit log: %w", err)
+	}
+	st.Size += int64(len(text))
+	return alerts, l.writeState(end, &st)
+}
+
+// add appends the line of an entry to text.
+func (st *state) add(c *chain, text []byte, e Entry) ([]byte, error) {
+	before, _ := hex.DecodeString(st.MAC) // ours, and checked
+	e.Number, e.Key, e.Time = st.Last+1, st.Key, e.Time.UTC().Truncate(time.Millisecond)
+	line, mac, err := c.format(before, &e)
+	if err != nil {
+		return nil, err
+	}
+	st.Last, st.MAC = e.Number, hex.EncodeToString(mac)
+	return append(text, line...), nil
+}
+
+func (l *Log) maxFile() int64 {
+	if l.MaxFile > 0 {
+		return l.MaxFile
+	}
+	return MaxFile
+}
+
+// resume finds the end of the log. It tells what is odd about it, in words for
+// the log.
+func (l *Log) resume(f *os.File, size int64, c *chain, st state, known bool) (_ state, odd string, err error) {
+	id := keyID(l.Key)
+	fresh := state{First: 1, Size: size, Key: id}
+	switch {
+	case !known && size == 0:
+		return fresh, "", nil
+	case !known:
+		return l.adopt(f, fresh, "its end had not been written down")
+	case st.Key != id: // the connection was made anew, and its key with it
+		return fresh, "", endLine(f, &fresh)
+	case st.Size == size:
+		return st, "", nil
+	case size < st.Size:
+		st.Size = size
+		return st, "lines were cut off", endLine(f, &st)
+	}
+	// A line was written, and then its end was not: the process was killed.
+	tail := make([]byte, size-st.Size)
+	if _, err := f.ReadAt(tail, st.Size); err != nil && !errors.Is(err, io.EOF) {
+		return st, "", err
+	}
+	for len(tail) > 0 {
+		text, rest, whole := bytes.Cut(tail, []byte("\n"))
+		if !whole {
+			return st, "", f.Truncate(st.Size) // half a line: what it was about was never handed out
+		}
+		line, err := parseLine(text)
+		before, _ := hex.DecodeString(st.MAC)
+		if err != nil || line.Number != st.Last+1 || !hmac.Equal(line.mac, c.next(before, line.body)) {
+			st.Size = size
+			return st, "lines were added", endLine(f, &st)
+		}
+		st.Last, st.MAC, st.Size = line.Number, hex.EncodeToString(line.mac), st.Size+int64(len(text))+1
+		tail = rest
+	}
+	return st, "", nil
+}
+
+// adopt goes on behind the last line of a log whose end is not known.
+func (l *Log) adopt(f *os.File, st state, odd string) (state, string, error) {
+	if last, ok := lastLine(f, st.Size); ok && last.Key == st.Key {
+		st.Last, st.MAC = last.Number, hex.EncodeToString(last.mac)
+	}
+	return st, odd, endLine(f, &st)
+}
+
+// endLine ends a last line that was left without its end.
+func endLine(f *os.File, st *state) error {
+	if st.Size == 0 {
+		return nil
+	}
+	var last [1]byte
+	if _, err := f.ReadAt(last[:], st.Size-1); err != nil || last[0] == '\n' {
+		return err
+	}
+	_, err := f.WriteAt([]byte{'\n'}, st.Size)
+	st.Size++
+	return err
+}
+
+func lastLine(f *os.File, size int64) (Line, bool) {
+	from := max(0, size-maxLine)
+	tail := make([]byte, size-from)
+	if _, err := f.ReadAt(tail, from); err != nil && !errors.Is(err, io.EOF) {
+		return Line{}, false
+	}
+	tail = bytes.TrimSuffix(tail, []byte("\n"))
+	line, err := parseLine(tail[bytes.LastIndexByte(tail, '\n')+1:])
+	return line, err == nil
+}
+
+// rotate puts the file in use aside and drops the oldest one.
+func (l *Log) rotate(st *state) error {
+	oldest := l.name(Files - 1)
+	if f, err := os.Open(oldest); err == nil {
+		info, err := f.Stat()
+		if err == nil {
+			if last, ok := lastLine(f, info.Size()); ok && last.Key == st.Key {
+				st.First, st.Before = last.Number+1, hex.EncodeToString(last.mac)
+			}
+		}
+		_ = f.Close()
+	}
+	for n := Files - 2; n >= 0; n-- {
+		if err := os.Rename(l.name(n), l.name(n+1)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("put the audit log aside: %w", err)
+		}
+	}
+	st.Size = 0
+	return nil
+}
+
+func (l *Log) name(n int) string {
+	if n == 0 {
+		return l.Path
+	}
+	return l.Path + "." + strconv.Itoa(n)
+}
+
+// readState reads the end of the chain. A text after the first line is left of a
+// longer one and means nothing.
+func (l *Log) readState(f *os.File) (state, bool) {
+	doc, err := io.ReadAll(io.LimitReader(f, maxLine))
+	if err != nil {
+		return state{}, false
+	}
+	text, _, _ := bytes.Cut(doc, []byte("\n"))
+	body, code, ok := bytes.Cut(text, []byte("\t"))
+	var st state
+	if !ok || json.Unmarshal(body, &st) != nil {
+		return state{}, false
+	}
+	if st.Key != keyID(l.Key) {
+		return st, true // under another key: nothing but that is taken from it
+	}
+	mac, err := hex.DecodeString(string(code))
+	if err != nil || !hmac.Equal(mac, newChain(l.Key).next([]byte("end"), body)) {
+		return state{}, false
+	}
+	return st, true
+}
+
+// writeState writes the end down in place, with one call: a process that is
+// killed leaves the old one or the new one.
+func (l *Log) writeState(f *os.File, st *state) error {
+	body, err := json.Marshal(st)
+	if err != nil {
+		return fmt.Errorf("write the end of the audit log: %w", err)
+	}
+	doc := append(bytes.Clone(body), '\t')
+	doc = append(hex.AppendEncode(doc, newChain(l.Key).next([]byte("end"), body)), '\n')
+	if _, err := f.WriteAt(doc, 0); err != nil {
+		return fmt.Errorf("write the end of the audit log: %w", err)
+	}
+	return nil
+}
+
+// openRegular opens a file for its owner alone, and no link.
+func openRegular(path string, flag int) (*os.File, error) {
+	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("open the audit log: %s is not a regular file", path)
+	}
+	f, err := os.OpenFile(path, flag, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the audit log: %w", err)
+	}
+	return f, nil
+}
