@@ -26,6 +26,7 @@ type connectOptions struct {
 	Names       []string
 	Provider    string
 	Scopes      []string
+	Chosen      bool // Scopes is a whole choice, in place of what was asked for before
 	Flow        string
 	NoBrowser   bool
 	Port        int
@@ -486,15 +487,17 @@ func (a *attempt) chooseScopes(ctx context.Context) error {
 		return nil
 	}
 	var scopes []string
-	if a.before != nil {
+	if a.before != nil && !a.opts.Chosen {
 		scopes = append(scopes, a.before.ScopesAsked...)
 		if a.before.ScopesKnown {
 			scopes = append(scopes, a.before.ScopesGranted...)
 		}
 	}
-	scopes = append(scopes, a.wanted.Scopes...)
+	if !a.opts.Chosen {
+		scopes = append(scopes, a.wanted.Scopes...)
+	}
 	scopes = append(scopes, a.opts.Scopes...)
-	if len(scopes) == 0 {
+	if len(scopes) == 0 && !a.opts.Chosen {
 		if a.ws.person() && len(facts.Catalog) > 0 && a.flow != flow.FlowImport {
 			picked, err := pickScopes(ctx, a.ws.app, a.def)
 			if err != nil {

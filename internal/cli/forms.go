@@ -131,6 +131,11 @@ func (ws *workspace) openBrowser(ctx context.Context, url string) error {
 	if ws.app.Approve != nil {
 		return ws.app.Approve(ctx, url)
 	}
+	return ws.opener().Open(ctx, url)
+}
+
+// opener opens the person's browser.
+func (ws *workspace) opener() flow.Opener {
 	o := flow.Opener{
 		Env:     ws.app.env,
 		Environ: ws.app.Environ(),
@@ -144,5 +149,5 @@ func (ws *workspace) openBrowser(ctx context.Context, url string) error {
 	if ws.app.GOOS == "windows" {
 		o.Fallback = ws.app.SystemBrowser
 	}
-	return o.Open(ctx, url)
+	return o
 }

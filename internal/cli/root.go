@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/apiauth/apiauth/internal/config"
+	"github.com/apiauth/apiauth/internal/keyring"
 )
 
 // globals are the flags that every command has, and what became of them.
@@ -24,6 +25,8 @@ type globals struct {
 	json     bool
 	quiet    bool
 	debug    bool
+
+	keychain *keyring.Keyring // that every workspace shares; nil for each its own
 }
 
 // NewRoot builds the command tree.
@@ -110,7 +113,7 @@ to whatever needs it: a script, a build, a CI job, a front end in development.
 // commandNames lists the commands that constructor knows.
 func commandNames() []string {
 	return []string{
-		"connect", "disconnect", "rename", "status", "list",
+		"connect", "disconnect", "rename", "status", "list", "dashboard",
 		"token", "exec", "env", "secrets", "api", "proxy", "serve", "receive", "git-credential",
 		"audit", "bundle", "scan", "revoke",
 		"client", "provider", "project", "store",
@@ -131,6 +134,8 @@ func constructor(name string) func(*globals) *cobra.Command {
 		return newStatusCmd
 	case "list":
 		return newListCmd
+	case "dashboard":
+		return newDashboardCmd
 	case "token":
 		return newTokenCmd
 	case "exec":

@@ -101,6 +101,7 @@ func (g *globals) homeless() (*workspace, error) {
 		dir:       g.dir(),
 		catalogue: providers.Open(dirs.Providers),
 		registry:  project.Open(dirs.State),
+		keychain:  g.keychain,
 		purpose:   g.command,
 	}, nil
 }

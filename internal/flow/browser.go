@@ -57,6 +57,31 @@ func (o Opener) Open(ctx context.Context, url string) error {
 	if err != nil {
 		return fmt.Errorf("open a browser: %w", err)
 	}
+	return o.open(ctx, clean)
+}
+
+// OpenFile opens a file by its absolute path, so that its content, unlike an
+// address, stands on no command line. Errors are those of Open.
+func (o Opener) OpenFile(ctx context.Context, path string) error {
+	path = filepath.ToSlash(path)
+	if !strings.HasPrefix(path, "/") {
+		path = "/" + path // a drive of Windows (RFC 8089 appendix E.2)
+	}
+	var b strings.Builder
+	b.WriteString("file://")
+	for i := range len(path) {
+		switch c := path[i]; {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', strings.IndexByte("/.-_:", c) >= 0:
+			b.WriteByte(c)
+		default:
+			fmt.Fprintf(&b, "%%%02X", c)
+		}
+	}
+	return o.open(ctx, b.String())
+}
+
+// open hands a clean URL to the first candidate that takes it.
+func (o Opener) open(ctx context.Context, clean string) error {
 	candidates := o.Commands(clean)
 	if len(candidates) == 0 {
 		if o.Fallback == nil {

@@ -1,0 +1,478 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/apiauth/apiauth/internal/connection"
+	"github.com/apiauth/apiauth/internal/dashboard"
+	"github.com/apiauth/apiauth/internal/flow"
+	"github.com/apiauth/apiauth/internal/keyring"
+	"github.com/apiauth/apiauth/internal/oauth"
+	"github.com/apiauth/apiauth/internal/project"
+	"github.com/apiauth/apiauth/internal/providers"
+	"github.com/apiauth/apiauth/internal/secret"
+	"github.com/apiauth/apiauth/internal/store"
+)
+
+// dashboardWork is what the dashboard shows and does. Each request has a
+// workspace of its own, so that it sees what other processes have changed, and
+// what changes something runs the command that does it at a terminal.
+type dashboardWork struct {
+	ctx    context.Context //nolint:containedctx // of the command: a login goes on when its request has ended
+	g      *globals
+	ws     *workspace // of the start
+	logins sync.WaitGroup
+
+	mu   sync.Mutex
+	list []*pageLogin // the newest first
+}
+
+// pageLogin is a login that was begun on the page.
+type pageLogin struct {
+	login  dashboard.Login // guarded by dashboardWork.mu
+	said   *transcript
+	cancel context.CancelFunc
+	moved  chan struct{} // closed when the person can go on
+	once   sync.Once
+}
+
+func (l *pageLogin) move() { l.once.Do(func() { close(l.moved) }) }
+
+// transcript takes down what a command says.
+type transcript struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+// Write adds to it.
+func (t *transcript) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.b.Len() < 64<<10 {
+		t.b.Write(p)
+	}
+	return len(p), nil
+}
+
+// lines is what was said, a message each.
+func (t *transcript) lines() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var list []string
+	for line := range strings.SplitSeq(t.b.String(), "\n") {
+		text := strings.TrimSpace(line)
+		for _, prefix := range []string{"apiauth: note: ", "apiauth: "} {
+			text = strings.TrimPrefix(text, prefix)
+		}
+		switch {
+		case text == "":
+		case strings.HasPrefix(line, "  ") && len(list) > 0:
+			list[len(list)-1] += " " + text
+		default:
+			list = append(list, text)
+		}
+	}
+	return list
+}
+
+// globals is the command line of one request: the same project, nothing to ask
+// at a terminal, and stderr taken down.
+func (d *dashboardWork) globals(said io.Writer, input string) *globals {
+	app, g := *d.g.app, *d.g
+	app.Stdin, app.Stdout, app.Stderr = strings.NewReader(input), io.Discard, said
+	app.StdinTTY, app.StdoutTTY, app.StderrTTY, app.Terminal = false, false, false, nil
+	g.app = &app
+	g.cfg.JSON, g.cfg.Quiet = false, false
+	g.keychain = d.keyring()
+	return &g
+}
+
+// keyring is the one keychain of all requests. It may ask the person to unlock.
+func (d *dashboardWork) keyring() *keyring.Keyring {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.ws.keyring()
+}
+
+func (d *dashboardWork) workspace() (*workspace, error) { return d.globals(io.Discard, "").workspace() }
+
+// pageError is an error in the words that a terminal shows.
+func pageError(err error) error {
+	if err == nil {
+		return nil
+	}
+	text := oauthCleanLong(err.Error())
+	if _, hint := explain(err); hint != "" {
+		text += "\n" + oauthCleanLong(hint)
+	}
+	return errors.New(text)
+}
+
+// Projects lists all projects of the user, this one first.
+func (d *dashboardWork) Projects(context.Context) ([]dashboard.Project, error) {
+	ws, err := d.workspace()
+	if err != nil {
+		return nil, pageError(err)
+	}
+	infos, err := ws.projects(true)
+	if err != nil {
+		return nil, pageError(err)
+	}
+	list := []dashboard.Project{{ID: ws.projectID, Label: upperFirst(ws.label()), Current: true}}
+	if ws.manifest != nil {
+		list[0].Folders = []string{oauth.Clean(ws.manifest.Dir())}
+	}
+	for _, p := range infos {
+		if p.ID == ws.projectID {
+			continue
+		}
+		label := oauth.Clean(p.Label)
+		if p.ID == project.Personal {
+			label = "The personal project"
+		}
+		shown := dashboard.Project{ID: p.ID, Label: label}
+		for _, f := range p.Folders {
+			shown.Folders = append(shown.Folders, oauth.Clean(f))
+		}
+		list = append(list, shown)
+	}
+	return list, nil
+}
+
+func upperFirst(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
+
+// Connections lists what is stored in a project, and what is needed in this one.
+func (d *dashboardWork) Connections(_ context.Context, id string) ([]dashboard.Connection, error) {
+	ws, err := d.workspace()
+	if err != nil {
+		return nil, pageError(err)
+	}
+	if id != ws.projectID {
+		if _, err := ws.registry.Get(id); err != nil {
+			return nil, pageError(err)
+		}
+		ws.projectID, ws.manifest, ws.unbound, ws.opened = id, nil, nil, nil
+	}
+	var entries []statusEntry
+	var s connection.Store
+	if ws.unbound == nil {
+		if entries, s, err = ws.entries(nil); err != nil {
+			return nil, pageError(err)
+		}
+	} else if ws.manifest != nil {
+		for _, c := range ws.manifest.Connections {
+			entries = append(entries, statusEntry{Name: c.Name, Needed: c.Scopes, Required: true})
+		}
+	}
+	list := make([]dashboard.Connection, 0, len(entries))
+	for i := range entries {
+		list = append(list, ws.pageConnection(s, &entries[i]))
+	}
+	return list, nil
+}
+
+func (ws *workspace) pageConnection(s connection.Store, e *statusEntry) dashboard.Connection {
+	c := dashboard.Connection{Name: e.Name, State: dashboard.StateNotConnected}
+	if ws.manifest != nil {
+		wanted, _ := ws.manifest.Connection(e.Name)
+		c.Provider = wanted.Provider
+	}
+	var asked, granted, refused []string
+	switch h := e.Header; {
+	case e.Problem != nil:
+		c.State, c.Reason = dashboard.StateUnreadable, oauth.Clean(e.Problem.Error())
+	case h != nil:
+		c.State, c.Provider, c.Account = dashboard.StateOK, h.Provider, describeAccount(h.Account)
+		if h.State == connection.StateNeedsConnect {
+			c.State, c.Reason = dashboard.StateNeedsConnect, oauth.Clean(h.StateReason)
+		}
+		c.ScopesKnown, c.Page = h.ScopesKnown, h.Pins.Revocation.Page
+		c.Facts = pageFacts(s, h, ws.app.Now())
+		asked = h.ScopesAsked
+		if h.ScopesKnown {
+			granted, refused = h.ScopesGranted, h.Missing(asked)
+		}
+	}
+	c.ProviderName = oauth.Clean(c.Provider)
+	broad := map[string]bool{}
+	if def, err := ws.catalogue.Get(c.Provider); err == nil {
+		c.ProviderName = oauth.Clean(def.Name)
+		for _, scope := range def.Scopes.Catalog {
+			broad[scope.Name] = scope.Broad
+		}
+		for _, scope := range def.Scopes.Required {
+			if len(e.Needed) > 0 && !slices.Contains(e.Needed, scope) && slices.Contains(granted, scope) {
+				e.Needed = append(slices.Clone(e.Needed), scope) // always asked for, so never too much
+			}
+		}
+	}
+	for _, name := range unique(slices.Concat(e.Needed, asked, granted)) {
+		use := dashboard.ScopeUse{
+			Name: oauth.Clean(name), Broad: broad[name],
+			Asked: slices.Contains(asked, name), Granted: slices.Contains(granted, name), Needed: slices.Contains(e.Needed, name),
+			Missing: slices.Contains(e.Missing, name) || c.State == dashboard.StateNotConnected,
+			Refused: slices.Contains(refused, name),
+		}
+		use.Superfluous = use.Granted && len(e.Needed) > 0 && !use.Needed
+		c.Scopes = append(c.Scopes, use)
+	}
+	return c
+}
+
+// pageFacts holds moments rather than what is left, so that a page changes only
+// when something has.
+func pageFacts(s connection.Store, h *connection.Header, now time.Time) []dashboard.Fact {
+	moment := func(t time.Time) string { return t.Local().Format("2006-01-02 15:04") }
+	token := "no expiry known"
+	if end := h.ExpiresAt(); !end.IsZero() {
+		token = "until " + moment(end)
+		if !end.After(now) {
+			token = "ended on " + moment(end)
+		}
+		if h.CanRenew() {
+			token += ", renewed when needed"
+		} else {
+			token += ", then a login"
+		}
+	}
+	facts := []dashboard.Fact{{Label: "Token", Value: token}}
+	day := func(label string, t time.Time) {
+		if !t.IsZero() {
+			facts = append(facts, dashboard.Fact{Label: label, Value: deadline(t, now)})
+		}
+	}
+	day("Consent", h.GrantDeadline)
+	day("Refresh token", h.RefreshDeadline)
+	facts = append(facts, dashboard.Fact{Label: "Connected", Value: moment(h.ConnectedAt) + " by " + h.Flow})
+	if h.ReceivedAt.After(h.ConnectedAt.Add(time.Second)) {
+		facts = append(facts, dashboard.Fact{Label: "Last refresh", Value: moment(h.ReceivedAt)})
+	}
+	return append(facts, dashboard.Fact{Label: "Store", Value: describeStore(s, h)})
+}
+
+// Providers lists those of the catalogue that mention a word.
+func (d *dashboardWork) Providers(_ context.Context, word string) ([]dashboard.Provider, error) {
+	ws, err := d.workspace()
+	if err != nil {
+		return nil, pageError(err)
+	}
+	defs, err := ws.catalogue.List()
+	if len(defs) == 0 && err != nil {
+		return nil, pageError(err)
+	}
+	clients := ws.clientIDs()
+	var list []dashboard.Provider
+	for _, def := range defs {
+		if mentionsWord(def, word) {
+			list = append(list, pageProvider(def, clients[def.ID]))
+		}
+	}
+	return list, nil
+}
+
+// clientIDs are the stored clients that this project would use, by provider.
+func (ws *workspace) clientIDs() map[string]string {
+	ids := map[string]string{}
+	_ = ws.eachStore(func(s *store.Store) error { // what cannot be read is shown by the page of clients
+		registrations, err := s.Registrations()
+		for _, r := range registrations {
+			if r.Project == ws.projectID || r.Project == "" && ids[r.Provider] == "" {
+				ids[r.Provider] = oauth.Clean(r.ClientID)
+			}
+		}
+		return err
+	})
+	return ids
+}
+
+func pageProvider(def *providers.Definition, client string) dashboard.Provider {
+	p := dashboard.Provider{
+		ID: def.ID, Name: oauth.Clean(def.Name), Description: def.Description, Status: def.Status, StatusNote: def.StatusNote,
+		Flows: def.Flows, Verified: def.Verified(), Own: def.Origin == providers.User,
+		RegisterPage: registerPage(def.Provider, nil), RedirectURI: def.RegisterURI(""), Steps: def.Register.Steps,
+		NoScopes: def.Scopes.Omit, ClientID: client,
+		NoClient: slices.Equal(def.Flows, []string{flow.FlowKey}),
+	}
+	if p.ClientID == "" {
+		p.ClientID = def.ClientID
+	}
+	for _, v := range def.Variables {
+		if v.From == "" || v.From == providers.FromUser {
+			p.Variables = append(p.Variables, dashboard.Variable{Name: v.Name, Title: v.Title, Default: v.Default, Values: v.Values})
+		}
+	}
+	for _, s := range allScopes(def.Provider) {
+		p.Scopes = append(p.Scopes, dashboard.Scope{
+			Name: s.Name, Title: s.Title, Description: s.Description, Category: s.Category, Broad: s.Broad,
+			Required: slices.Contains(def.Scopes.Required, s.Name), Default: slices.Contains(def.Scopes.Default, s.Name),
+		})
+	}
+	return p
+}
+
+// Provider describes one of the catalogue. Of an issuer that is known by its
+// address alone, nothing is asked here.
+func (d *dashboardWork) Provider(_ context.Context, id string) (*dashboard.Provider, error) {
+	ws, err := d.workspace()
+	if err != nil {
+		return nil, pageError(err)
+	}
+	client := ws.clientIDs()[id]
+	if u, err := url.Parse(id); err == nil && u.Scheme == "https" && u.Host != "" {
+		return &dashboard.Provider{ID: id, Name: oauth.Clean(id), Verified: true, ClientID: client}, nil
+	}
+	def, err := ws.catalogue.Get(id)
+	if err != nil {
+		return nil, pageError(err)
+	}
+	p := pageProvider(def, client)
+	return &p, nil
+}
+
+// Clients lists the registrations of all projects and of this one.
+func (d *dashboardWork) Clients(context.Context) ([]dashboard.Client, error) {
+	ws, err := d.workspace()
+	if err != nil {
+		return nil, pageError(err)
+	}
+	var list []dashboard.Client
+	err = ws.eachStore(func(s *store.Store) error {
+		registrations, err := s.Registrations()
+		for _, r := range registrations {
+			if r.Project != "" && r.Project != ws.projectID {
+				continue
+			}
+			c := dashboard.Client{
+				Provider: oauth.Clean(r.Provider), ID: oauth.Clean(r.ClientID), For: "all projects", RedirectURI: oauth.Clean(r.RedirectURI),
+				Store: s.Kind(), Set: r.SetAt.Local().Format(time.DateOnly), HasSecret: r.HasSecret,
+			}
+			if r.Project != "" {
+				c.For = "this project"
+			}
+			if c.RedirectURI == "" {
+				c.RedirectURI = "the provider's default"
+			}
+			list = append(list, c)
+		}
+		return err
+	})
+	return list, pageError(err)
+}
+
+// Disconnect is the command of that name.
+func (d *dashboardWork) Disconnect(_ context.Context, name string) (dashboard.Outcome, error) {
+	said := new(transcript)
+	err := runDisconnect(d.ctx, d.globals(said, ""), disconnectOptions{Names: []string{name}})
+	return said.lines(), pageError(err)
+}
+
+// SetClient is 'client set'.
+func (d *dashboardWork) SetClient(_ context.Context, f dashboard.ClientForm) (dashboard.Outcome, error) {
+	said := new(transcript)
+	opts := clientSetOptions{Provider: f.Provider, ClientID: f.ID, SecretStdin: !f.Secret.IsZero(), Project: f.Project}
+	for name, value := range f.Variables {
+		opts.Variables = append(opts.Variables, name+"="+value)
+	}
+	err := runClientSet(d.ctx, d.globals(said, f.Secret.Reveal()), opts)
+	return said.lines(), pageError(err)
+}
+
+// Revoke is 'revoke --token-stdin --all'.
+func (d *dashboardWork) Revoke(_ context.Context, token secret.Text) (dashboard.Outcome, error) {
+	said := new(transcript)
+	err := runRevoke(d.ctx, d.globals(said, token.Reveal()), revokeOptions{TokenStdin: true, All: true})
+	return said.lines(), pageError(err)
+}
+
+// Logins copies the logins for one page.
+func (d *dashboardWork) Logins() []dashboard.Login {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	list := make([]dashboard.Login, 0, len(d.list))
+	for _, l := range d.list {
+		shown := l.login
+		// The page has a link for the address of the login.
+		shown.Lines = slices.DeleteFunc(l.said.lines(), func(line string) bool {
+			return strings.HasPrefix(line, "http://") || strings.HasPrefix(line, "https://")
+		})
+		list = append(list, shown)
+	}
+	return list
+}
+
+// GiveUp ends the login of a name and takes it off the page.
+func (d *dashboardWork) GiveUp(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.list = slices.DeleteFunc(d.list, func(l *pageLogin) bool {
+		if l.login.Name == name {
+			l.cancel()
+		}
+		return l.login.Name == name
+	})
+}
+
+// Connect begins a login, in place of an earlier one of the same name.
+func (d *dashboardWork) Connect(ctx context.Context, o dashboard.Order) error {
+	if !project.ValidName(o.Name) {
+		return fmt.Errorf("%q is no connection name: use lower case letters, digits and hyphens", oauth.Clean(o.Name))
+	}
+	name := oauth.Clean(o.Provider)
+	if def, err := d.ws.catalogue.Get(o.Provider); err == nil {
+		name = oauth.Clean(def.Name)
+	}
+	d.GiveUp(o.Name)
+	run, cancel := context.WithCancel(d.ctx)
+	l := &pageLogin{
+		login: dashboard.Login{Name: o.Name, Provider: name, State: dashboard.LoginWaiting},
+		said:  new(transcript), cancel: cancel, moved: make(chan struct{}),
+	}
+	g := d.globals(l.said, "")
+	g.app.Approve = func(_ context.Context, link string) error {
+		d.mu.Lock()
+		l.login.URL = link
+		d.mu.Unlock()
+		l.move()
+		return nil
+	}
+	d.mu.Lock()
+	d.list = slices.Insert(d.list, 0, l)
+	d.mu.Unlock()
+	opts := connectOptions{
+		Names: []string{o.Name}, Provider: o.Provider, Scopes: o.Scopes, Chosen: true,
+		Flow: o.Flow, Timeout: flow.DefaultTimeout,
+	}
+	if opts.Flow == "" {
+		opts.Flow = flow.FlowAuto
+	}
+	d.logins.Go(func() {
+		defer cancel()
+		err := runConnect(run, g, opts)
+		d.mu.Lock()
+		l.login.State = dashboard.LoginDone
+		if err != nil {
+			_, hint := explain(err)
+			l.login.State, l.login.Problem, l.login.Hint = dashboard.LoginFailed, oauthCleanLong(err.Error()), oauthCleanLong(hint)
+		}
+		d.mu.Unlock()
+		l.move()
+	})
+	// The page that comes next has the link already.
+	timer := time.NewTimer(3 * time.Second)
+	defer timer.Stop()
+	select {
+	case <-l.moved:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return nil
+}
