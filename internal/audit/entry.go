@@ -121,9 +121,8 @@ func (c *chain) format(before []byte, e *Entry) (text, mac []byte, err error) {
 		return nil, nil, fmt.Errorf("write the audit log: %w", err)
 	}
 	mac = bytes.Clone(c.next(before, body))
-	text = append(body, '\t')
-	text = append(hex.AppendEncode(text, mac), '\n')
-	return text, mac, nil
+	body = append(body, '\t')
+	return append(hex.AppendEncode(body, mac), '\n'), mac, nil
 }
 
 func short(s string) string {

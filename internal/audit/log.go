@@ -142,12 +142,14 @@ func (l *Log) resume(f *os.File, size int64, c *chain, st state, known bool) (_ 
 	case !known:
 		return l.adopt(f, fresh, "its end had not been written down")
 	case st.Key != id: // the connection was made anew, and its key with it
-		return fresh, "", endLine(f, &fresh)
+		err := endLine(f, &fresh)
+		return fresh, "", err
 	case st.Size == size:
 		return st, "", nil
 	case size < st.Size:
 		st.Size = size
-		return st, "lines were cut off", endLine(f, &st)
+		err := endLine(f, &st)
+		return st, "lines were cut off", err
 	}
 	// A line was written, and then its end was not: the process was killed.
 	tail := make([]byte, size-st.Size)
@@ -163,7 +165,8 @@ func (l *Log) resume(f *os.File, size int64, c *chain, st state, known bool) (_ 
 		before, _ := hex.DecodeString(st.MAC)
 		if err != nil || line.Number != st.Last+1 || !hmac.Equal(line.mac, c.next(before, line.body)) {
 			st.Size = size
-			return st, "lines were added", endLine(f, &st)
+			err := endLine(f, &st)
+			return st, "lines were added", err
 		}
 		st.Last, st.MAC, st.Size = line.Number, hex.EncodeToString(line.mac), st.Size+int64(len(text))+1
 		tail = rest
@@ -176,7 +179,8 @@ func (l *Log) adopt(f *os.File, st state, odd string) (state, string, error) {
 	if last, ok := lastLine(f, st.Size); ok && last.Key == st.Key {
 		st.Last, st.MAC = last.Number, hex.EncodeToString(last.mac)
 	}
-	return st, odd, endLine(f, &st)
+	err := endLine(f, &st)
+	return st, odd, err
 }
 
 // endLine ends a last line that was left without its end.

@@ -418,13 +418,13 @@ func (ws *workspace) printAudit(docs []auditJSON) error {
 }
 
 // proof tells how much of the log was proven.
-func (d *auditJSON) proof() string {
-	if d.Proven == nil {
+func (doc *auditJSON) proof() string {
+	if doc.Proven == nil {
 		return ""
 	}
-	text := fmt.Sprintf("; %s proven", plural(*d.Proven, "line"))
-	if d.Former > 0 {
-		text += fmt.Sprintf(", %d of a former connection, whose key is gone", d.Former)
+	text := fmt.Sprintf("; %s proven", plural(*doc.Proven, "line"))
+	if doc.Former > 0 {
+		text += fmt.Sprintf(", %d of a former connection, whose key is gone", doc.Former)
 	}
 	return text
 }

@@ -98,8 +98,8 @@ func (v logView) chart(m *markup) {
 		x, y := i*step, height-tall
 		m.put(`<rect x="`, number(x+3), literal(`" y="`), number(y), literal(`" width="18" height="`), number(tall), literal(`" rx="2"><title>`),
 			d.name, literal(": "), number(d.uses), literal("</title></rect>\n"))
-		m.put(`<text x="`, number(x+step/2), literal(`" y="`), number(y-4), literal(`" text-anchor="middle">`), number(d.uses), literal("</text>\n"))
+		m.put(`<text x="`, number(x+step/2), literal(`" y="`), number(y-4), literal(`" text-anchor="middle" class="count">`), number(d.uses), literal("</text>\n"))
 	}
 	m.put(`<text x="0" y="179">`, v.days[0].name, literal(`</text><text x="`), number(width), literal(`" y="179" text-anchor="end">`),
-		v.days[len(v.days)-1].name, literal("</text>\n</svg>\n<figcaption>Tokens handed out each day</figcaption>\n</figure>\n"))
+		v.days[len(v.days)-1].name, literal("</text>\n</svg>\n<figcaption>Tokens handed out each day: "), number(total), literal(" in 30 days, at most "), number(most), literal(" on a day</figcaption>\n</figure>\n"))
 }
