@@ -29,8 +29,8 @@ func newDashboardCmd(g *globals) *cobra.Command {
 		GroupID: groupGrant,
 		Long: `Serve a page on this machine, and open it in the browser: the connections of this
 project and what they may do, the providers of the catalogue, scopes to choose,
-logins, client registrations, and a box for a token that leaked. It changes the
-project that it was started in; the others can be looked at.
+logins, client registrations, the log of uses, and a box for a token that leaked.
+It changes the project that it was started in; the others can be looked at.
 
 The link works once, and for 60 seconds. With --no-browser, in CI and with
 --no-input it is printed, and nothing is opened. The page shows no token and no

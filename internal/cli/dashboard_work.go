@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/apiauth/apiauth/internal/audit"
 	"github.com/apiauth/apiauth/internal/connection"
 	"github.com/apiauth/apiauth/internal/dashboard"
 	"github.com/apiauth/apiauth/internal/flow"
@@ -366,6 +367,33 @@ func (d *dashboardWork) Clients(context.Context) ([]dashboard.Client, error) {
 		return err
 	})
 	return list, pageError(err)
+}
+
+// Uses reads the log of this project, which may be unbound yet.
+func (d *dashboardWork) Uses(_ context.Context, since time.Time) ([]dashboard.Use, error) {
+	ws, err := d.workspace()
+	if err != nil || ws.unbound != nil {
+		return nil, pageError(err)
+	}
+	lines, err := ws.logLines(nil, since)
+	if err != nil {
+		return nil, pageError(err)
+	}
+	list := make([]dashboard.Use, 0, len(lines))
+	for _, l := range lines {
+		u := dashboard.Use{
+			Time: l.Time, Connection: l.Connection, Event: l.Event, Purpose: oauth.Clean(l.Purpose),
+			Executable: oauth.Clean(l.Executable), Folder: oauth.Clean(l.Folder), Fingerprint: l.Fingerprint,
+		}
+		if l.Event == audit.EventToken || l.Event == audit.EventCalls {
+			u.Count = max(1, l.Count)
+		}
+		if l.Detail != "" {
+			u.Event += ": " + oauth.Clean(l.Detail)
+		}
+		list = append(list, u)
+	}
+	return list, nil
 }
 
 // Disconnect is the command of that name.

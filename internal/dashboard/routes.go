@@ -51,6 +51,8 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request, route string) {
 		p, err = s.disconnectView(r.Context(), q.Get("connection"))
 	case "/clients":
 		p, err = s.clientsView(r.Context())
+	case "/log":
+		p, err = s.logView(r.Context())
 	case "/leak":
 		p = leakView{}
 	default:

@@ -40,7 +40,7 @@ func (s *Server) page(v view, n notice) []byte {
 		link literal
 	}{
 		{"Connections", `href="./">Connections`}, {"Providers", `href="providers">Providers`},
-		{"Clients", `href="clients">Clients`}, {"Leaks", `href="leak">Leaks`},
+		{"Clients", `href="clients">Clients`}, {"Log", `href="log">Log`}, {"Leaks", `href="leak">Leaks`},
 	} {
 		m.raw("<li><a ")
 		m.when(t.id == v.tab(), `aria-current="page" `)

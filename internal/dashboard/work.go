@@ -2,6 +2,7 @@ package dashboard
 
 import (
 	"context"
+	"time"
 
 	"github.com/apiauth/apiauth/internal/secret"
 )
@@ -20,6 +21,8 @@ type Work interface {
 	Provider(ctx context.Context, id string) (*Provider, error)
 	// Clients lists the client registrations.
 	Clients(ctx context.Context) ([]Client, error)
+	// Uses lists what the log of this project tells since a moment, oldest first.
+	Uses(ctx context.Context, since time.Time) ([]Use, error)
 	// Logins lists those that were begun here, the newest first.
 	Logins() []Login
 
@@ -112,6 +115,15 @@ type Scope struct {
 type Client struct {
 	Provider, ID, For, RedirectURI, Store, Set string
 	HasSecret                                  bool
+}
+
+// Use is one line of the log.
+type Use struct {
+	Time                            time.Time
+	Connection, Event, Purpose      string
+	Executable, Folder, Fingerprint string
+	// Count is how many tokens the line stands for; 0 for other events.
+	Count int
 }
 
 // Order asks for a login.

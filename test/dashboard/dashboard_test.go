@@ -158,6 +158,12 @@ func TestJourney(t *testing.T) {
 	b.do("see", ".providers a", "Spotify")
 	look("providers")
 
+	// The log, drawn and in words.
+	b.do("click", "nav a[href=log]")
+	b.do("see", "figure", "Tokens handed out each day")
+	b.do("see", "tbody tr", "token")
+	look("log")
+
 	// A client secret that leaked is told what it is; a token is ended.
 	b.do("open", s.base+"leak")
 	look("leak")
