@@ -46,6 +46,9 @@ func (s *standIns) isolate(ctx context.Context, p *execPlan, dir string, egress 
 	if err != nil {
 		return nil, err
 	}
+	if err := isolate.KeepDescriptors(); err != nil {
+		return nil, failf(exitUsage, "run it with files, pipes or a terminal", "--isolate: %w", err)
+	}
 	if s.ws.app.GOOS == "darwin" {
 		return s.seatbelt(o, p)
 	}
@@ -110,6 +113,7 @@ func (s *standIns) isolation(dir, proxyAddress string, p *execPlan) (isolate.Opt
 		Home:    ws.app.Home,
 		Path:    ws.app.env("PATH"),
 		Hidden:  []string{ws.dirs.Config, ws.dirs.State},
+		Sockets: isolate.ListSockets("/proc/net/unix"),
 		Run:     dir,
 		Socket:  filepath.Join(dir, "proxy"),
 		Control: filepath.Join(dir, "control"),

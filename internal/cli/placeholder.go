@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"os"
 	"slices"
@@ -69,11 +70,19 @@ func (ws *workspace) standIns(ctx context.Context, named []string, l limits) (*s
 			ProviderEnv: access.Header.Pins.Env,
 			Override:    sel.Variable,
 			Token:       placeholders[sel.Name],
-			Kept:        access.Kept,
+			Kept:        openFields(access.Kept),
 		})
 	}
 	s.vars, err = inject.Build(entries, providers.CheckEnvName)
 	return s, err
+}
+
+// openFields returns the kept fields that are not named like a secret. No proxy puts
+// a secret in the place of a stand-in for one, so a command gets neither.
+func openFields(kept map[string]string) map[string]string {
+	kept = maps.Clone(kept)
+	maps.DeleteFunc(kept, func(field, _ string) bool { return secretField(field) })
+	return kept
 }
 
 // logged writes the last calls of the run to the audit log.

@@ -78,6 +78,14 @@ func Bubblewrap(bwrap string, relay []string, o Options) ([]string, error) {
 			mount("--ro-bind", real, real)
 		}
 	}
+	for _, path := range o.Sockets {
+		real, err := filepath.EvalSymlinks(path)
+		st, serr := os.Lstat(real)
+		gone := slices.ContainsFunc(empty, func(dir string) bool { return within(real, dir) }) && !within(real, o.Project)
+		if err == nil && serr == nil && st.Mode().Type() == os.ModeSocket && !gone && real != o.Socket && real != o.Control {
+			mount("--ro-bind", "/dev/null", real)
+		}
+	}
 	for _, path := range o.Hidden {
 		st, err := os.Stat(path)
 		switch {
@@ -92,6 +100,24 @@ func Bubblewrap(bwrap string, relay []string, o Options) ([]string, error) {
 	argv = append(argv, relay...)
 	argv = append(argv, "--port", strconv.Itoa(o.Port), "--socket", o.Socket, "--control", o.Control, "--")
 	return append(argv, o.Command...), nil
+}
+
+// ListSockets returns the paths of the unix sockets that the table in a file of
+// the form of /proc/net/unix (proc_pid_net(5)) names: a socket can be connected to
+// through a read-only mount.
+func ListSockets(table string) []string {
+	text, err := os.ReadFile(table)
+	if err != nil {
+		return nil // not Linux, or hidden from us
+	}
+	var paths []string
+	for line := range strings.Lines(string(text)) {
+		// Numbers, and a path unless the socket has none.
+		if _, path, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " /"); ok && !slices.Contains(paths, "/"+path) {
+			paths = append(paths, "/"+path)
+		}
+	}
+	return paths
 }
 
 // Env returns the environment of an isolated command: without the variables

@@ -30,6 +30,9 @@ type Options struct {
 	// Hidden are folders and files outside of Home that must not be seen, such
 	// as the state of this program. Those that do not exist are passed over.
 	Hidden []string
+	// Sockets are those of other programs (ListSockets), which must not be
+	// reached: also those in Project. What is no socket is passed over.
+	Sockets []string
 	// Run is the folder of the run, which is seen and not changed.
 	Run string
 	// Socket and Control are sockets in Run: the proxy's, and the one of a

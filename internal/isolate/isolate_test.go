@@ -2,6 +2,8 @@ package isolate
 
 import (
 	"errors"
+	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -110,6 +112,50 @@ func TestBubblewrap(t *testing.T) {
 	o.OwnTerminal = true
 	if argv, err = Bubblewrap("/usr/bin/bwrap", nil, o); err != nil || slices.Contains(argv, "--new-session") {
 		t.Errorf("a terminal of its own is taken away: %v", err)
+	}
+}
+
+// A socket can be connected to through a read-only mount, so those of other
+// programs are covered, in the project too.
+func TestSocketsAreCovered(t *testing.T) {
+	o := place(t)
+	in := filepath.Join(o.Project, "a server.sock")
+	var config net.ListenConfig
+	server, err := config.Listen(t.Context(), "unix", in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	link, table := filepath.Join(o.Project, "link"), filepath.Join(o.Run, "table")
+	if err := os.Symlink(in, link); err != nil {
+		t.Fatal(err)
+	}
+	line := "0000000000000000: 00000002 00000000 00010000 0001 01 %5d %s\n"
+	text := "Num       RefCount Protocol Flags    Type St Inode Path\n" + fmt.Sprintf(line, 7, in) + fmt.Sprintf(line, 123456, in) +
+		fmt.Sprintf(line, 8, o.Self) + fmt.Sprintf(line, 9, "/tmp/gone") + fmt.Sprintf(line, 10, "@/abstract") + fmt.Sprintf(line, 11, "relative") +
+		fmt.Sprintf(line, 12, link) + "0000000000000000: 00000003 00000000 00000000 0001 03    13\n"
+	if err := os.WriteFile(table, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o.Sockets = ListSockets(table)
+	if want := []string{in, o.Self, "/tmp/gone", link}; !slices.Equal(o.Sockets, want) {
+		t.Errorf("the table names %q, want %q", o.Sockets, want)
+	}
+	argv, err := Bubblewrap("/usr/bin/bwrap", []string{"isolated"}, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var covered []string
+	for _, mount := range mounts(argv) {
+		if path, ok := strings.CutPrefix(mount, "--ro-bind /dev/null "); ok && path != o.Hidden[2] && !slices.Contains(covered, path) {
+			covered = append(covered, path)
+		}
+	}
+	if !slices.Equal(covered, []string{in}) {
+		t.Errorf("covered is %q", covered)
+	}
+	if got := ListSockets(filepath.Join(o.Run, "none")); got != nil {
+		t.Errorf("without a table: %q", got)
 	}
 }
 

@@ -50,10 +50,18 @@ func archiveKind(head []byte) kind {
 		return isBzip2
 	case len(head) >= headSize && string(head[257:262]) == "ustar":
 		return isTar
-	case len(head) >= 2 && head[0] == 0x78 && (head[1] == 0x01 || head[1] == 0x9c || head[1] == 0xda):
+	case len(head) >= 2 && head[0] == 0x78 && (head[1] == 0x01 || head[1] == 0x5e || head[1] == 0x9c || head[1] == 0xda):
 		return isZlib
 	}
 	return notArchive
+}
+
+// endsAsZip reports whether a file has the end of a zip, with a comment of up to a
+// kilobyte: one may stand behind a program that unpacks it (a Python zipapp).
+func endsAsZip(r io.ReaderAt, size int64) bool {
+	tail := make([]byte, min(size, 22+1<<10))
+	n, err := r.ReadAt(tail, size-int64(len(tail)))
+	return n == len(tail) && (err == nil || errors.Is(err, io.EOF)) && bytes.Contains(tail, []byte("PK\x05\x06"))
 }
 
 var (
@@ -131,20 +139,22 @@ func (h *hunt) zip(ctx context.Context, inside []string, r io.ReaderAt, size int
 
 func (h *hunt) tar(ctx context.Context, inside []string, r io.Reader, buf []byte, depth int) error {
 	t := tar.NewReader(r)
+	var failed error
 	for n := 0; ; n++ {
 		entry, err := t.Next()
 		switch {
 		case errors.Is(err, io.EOF):
-			return nil
+			return failed
 		case err != nil:
 			return err
 		case n > maxEntries:
 			return errTooMany
-		case entry.Typeflag != tar.TypeReg:
-			continue
 		}
-		if err := h.unpacked(ctx, inside, entry.Name, t, buf, depth); err != nil {
+		// Whatever its type, an entry may have content.
+		if err := h.unpacked(ctx, inside, entry.Name, t, buf, depth); errors.Is(err, errTooLarge) {
 			return err
+		} else if err != nil {
+			failed = err
 		}
 	}
 }
@@ -164,23 +174,29 @@ func (h *hunt) unpacked(ctx context.Context, inside []string, name string, r io.
 		within = inside // a compressed archive is one thing to people
 	}
 	switch k {
-	case notArchive, isZlib:
+	case notArchive:
 		_, err = h.stream(ctx, within, rest, buf)
 		return err
-	case isZip:
-		held, err := io.ReadAll(io.LimitReader(rest, maxHeld))
-		if err != nil {
-			return err
-		}
-		if err := h.open(ctx, k, within, nil, bytes.NewReader(held), int64(len(held)), buf, depth+1); err == nil {
-			return nil
-		}
-		_, serr := h.stream(ctx, within, io.MultiReader(bytes.NewReader(held), limited), buf)
-		return errors.Join(fmt.Errorf("%s in it: %w", name, errNotOpened), serr)
+	case isTar:
+		err = h.open(ctx, k, within, rest, nil, 0, buf, depth+1)
+		// Behind the end, or behind a fault, there may be more.
+		_, serr := h.stream(ctx, within, rest, buf)
+		return errors.Join(err, serr)
 	}
-	err = h.open(ctx, k, within, rest, nil, 0, buf, depth+1)
-	// Behind the end, or behind a fault, there may be more.
-	_, serr := h.stream(ctx, within, rest, buf)
+	// What cannot be unpacked is searched as it lies, from its beginning.
+	held, err := io.ReadAll(io.LimitReader(rest, maxHeld))
+	if err != nil {
+		return err
+	}
+	err = h.open(ctx, k, within, io.MultiReader(bytes.NewReader(held), limited), bytes.NewReader(held), int64(len(held)), buf, depth+1)
+	if err == nil && k != isZlib {
+		_, err = h.stream(ctx, within, limited, buf)
+		return err
+	}
+	_, serr := h.stream(ctx, within, io.MultiReader(bytes.NewReader(held), limited), buf)
+	if err != nil && k == isZip {
+		err = fmt.Errorf("%s in it: %w", name, errNotOpened)
+	}
 	return errors.Join(err, serr)
 }
 

@@ -148,7 +148,11 @@ func (sc *scan) file(ctx context.Context, path string, buf []byte) {
 		sc.unread(fmt.Errorf("read %s: %w", path, err))
 	}
 	raw := len(h.findings)
-	if kind := archiveKind(h.head); kind != notArchive && ctx.Err() == nil {
+	kind := archiveKind(h.head)
+	if kind == notArchive && endsAsZip(f, st.Size()) {
+		kind = isZip
+	}
+	if kind != notArchive && ctx.Err() == nil {
 		_, err := f.Seek(0, io.SeekStart)
 		if err == nil {
 			err = h.open(ctx, kind, nil, f, f, st.Size(), buf, 1)

@@ -149,6 +149,57 @@ func TestScanFindsEveryPlace(t *testing.T) {
 	}
 }
 
+// Ways of packing that are rarer, and archives in archives that only look like
+// one: none of them hides anything.
+func TestScanFindsWhatIsPackedOddly(t *testing.T) {
+	leaky := strings.Repeat("padding ", 20) + plainCanary
+	broken := gzipped(strings.Repeat("x", 10))[:12] + strings.Repeat("\x00", 20) + plainCanary
+	odd := func(kind byte) string {
+		var b bytes.Buffer
+		w := tar.NewWriter(&b)
+		if err := w.WriteHeader(&tar.Header{Name: "odd", Size: int64(len(leaky)), Mode: 0o600, Typeflag: kind}); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(w, leaky)
+		_ = w.Close()
+		return b.String()
+	}
+	dir := tree(t, map[string]string{
+		"app.pyz":        "#!/usr/bin/env python3\n" + zipped(t, "a.py", leaky),
+		"objects.tar.gz": gzipped(tarred(t, "git/cdef0", deflated(leaky))),
+		"objects.zip":    zipped(t, "git/cdef0", deflated(leaky)),
+		"fast": func() string {
+			text := deflated(leaky)
+			return text[:1] + "\x5e" + text[2:] // which zlib writes at levels 2 to 5
+		}(),
+		"contiguous.tgz": gzipped(odd(tar.TypeCont)),
+		"unknown.tgz":    gzipped(odd('Q')),
+		"looks-like.zip": zipped(t, "a.gz", broken, "b.bz2", "BZh9"+leaky, "c", "x\x9c"+leaky),
+		"looks-like.tgz": gzipped(tarred(t, "a.gz", broken, "b.gz", gzipped(leaky))),
+	})
+	report, err := set(plainCanary).Scan(t.Context(), []string{dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := strings.Index(leaky, plainCanary)
+	want := []string{
+		fmt.Sprintf("app.pyz!a.py:1:%d raw", at),
+		fmt.Sprintf("contiguous.tgz!odd:1:%d raw", at),
+		fmt.Sprintf("fast!(unpacked):1:%d raw", at),
+		"looks-like.tgz!a.gz:1:32 raw",
+		fmt.Sprintf("looks-like.tgz!b.gz!(unpacked):1:%d raw", at),
+		"looks-like.zip!a.gz:1:32 raw",
+		fmt.Sprintf("looks-like.zip!b.bz2:1:%d raw", at+4),
+		fmt.Sprintf("looks-like.zip!c:1:%d raw", at+2),
+		fmt.Sprintf("objects.tar.gz!git/cdef0!(unpacked):1:%d raw", at),
+		fmt.Sprintf("objects.zip!git/cdef0!(unpacked):1:%d raw", at),
+		fmt.Sprintf("unknown.tgz!odd:1:%d raw", at),
+	}
+	if got := places(dir, report); !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
 func TestScanAcrossPieces(t *testing.T) {
 	s := set(plainCanary)
 	for _, before := range []int{pieceSize - 1, pieceSize - len(plainCanary) + 1, pieceSize - 20, pieceSize} {

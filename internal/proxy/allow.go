@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"net/http"
 	"strconv"
 	"strings"
 	"unicode"
@@ -82,6 +83,35 @@ func (r Rules) Allow(method, escapedPath string) bool {
 		}
 	}
 	return false
+}
+
+// evades says why a request is refused that names its method or path once more.
+// What follows is the place.
+const evades = "an API may take another method or path than the rules see from "
+
+// evaded returns the place of a request in which it names another method or path
+// than its first line, for an API that reads that (X-HTTP-Method-Override of
+// Google and Symfony, X-HTTP-Method of OData, X-Method-Override of IBM, _method
+// of Rails and Symfony, X-Original-URL and X-Rewrite-URL of IIS and Zend).
+// Without rules nothing is evaded.
+func (r Rules) evaded(req *http.Request) string {
+	if r.Any() {
+		return ""
+	}
+	for _, name := range []string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override", "X-Original-Url", "X-Rewrite-Url"} {
+		for have := range req.Header {
+			// Servers that take headers from variables make _ of -.
+			if strings.EqualFold(strings.ReplaceAll(have, "_", "-"), name) {
+				return "the header " + name
+			}
+		}
+	}
+	for part := range strings.FieldsFuncSeq(req.URL.RawQuery, func(c rune) bool { return c == '&' || c == ';' }) {
+		if name, _, _ := strings.Cut(part, "="); sameName(name, "_method") {
+			return "the parameter _method"
+		}
+	}
+	return ""
 }
 
 // canonicalPath decodes the escapes of a path. It reports false for a path that

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"net/http/httptest"
 	"net/url"
 	"path"
 	"strings"
@@ -124,4 +125,35 @@ func FuzzRules(f *testing.F) {
 			decoded = next
 		}
 	})
+}
+
+// A request that names its method or path a second time, for APIs that follow
+// that, would be another one than the rules allow.
+func TestRulesAreNotEvaded(t *testing.T) {
+	some, err := ParseRules([]string{"POST /v1/*"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ query, header, place string }{
+		{"", "X-HTTP-Method-Override: DELETE", "the header X-Http-Method-Override"},
+		{"", "x_http_method_override: DELETE", "the header X-Http-Method-Override"},
+		{"", "X-HTTP-Method: MERGE", "the header X-Http-Method"},
+		{"", "X-Method-Override: DELETE", "the header X-Method-Override"},
+		{"", "X-Original-URL: /admin", "the header X-Original-Url"},
+		{"", "X-Rewrite-URL: /admin", "the header X-Rewrite-Url"},
+		{"a=b&_method=DELETE", "Accept: */*", "the parameter _method"},
+		{"%5Fmethod=DELETE", "Accept: */*", "the parameter _method"},
+		{"a=b;_method=DELETE", "Accept: */*", "the parameter _method"},
+		{"method=DELETE&a=_method", "X-Method: DELETE", ""},
+	} {
+		r := httptest.NewRequest("POST", "/v1/x?"+tt.query, nil)
+		name, value, _ := strings.Cut(tt.header, ": ")
+		r.Header.Set(name, value)
+		if got := some.evaded(r); got != tt.place {
+			t.Errorf("%s ?%s: %q, want %q", tt.header, tt.query, got, tt.place)
+		}
+		if got := (Rules{}).evaded(r); got != "" {
+			t.Errorf("without rules: %q", got)
+		}
+	}
 }

@@ -44,6 +44,7 @@ func TestHostConfusion(t *testing.T) {
 		{"foreign target, pinned Host", connect(evilHost), evilHost, "GET / HTTP/1.1\r\nHost: " + apiHost + "\r\n" + withToken, 200, ""},
 		{"absolute address in a tunnel", connect(apiHost), apiHost, "GET https://" + evilHost + "/ HTTP/1.1\r\nHost: " + apiHost + "\r\n" + withToken, 400, "names a path and no address"},
 		{"absolute address of the same host", connect(apiHost), apiHost, "GET https://" + apiHost + "/ HTTP/1.1\r\nHost: " + evilHost + "\r\n" + withToken, 400, ""},
+		{"a tunnel in a tunnel", connect(apiHost), apiHost, "CONNECT /me HTTP/1.1\r\nHost: " + apiHost + "\r\n" + withToken, 400, "names a path and no address"},
 		{"absolute address, http", "GET http://" + evilHost + "/ HTTP/1.1\r\nHost: " + apiHost + "\r\n{auth}\r\n" + withToken, "-", "", 502, ""},
 		{"pinned host over http", "GET http://" + apiHost + "/ HTTP/1.1\r\nHost: " + apiHost + "\r\n{auth}\r\n" + withToken, "-", "", 502, ""},
 		{"pinned host over http at 443", "GET http://" + apiHost + ":443/ HTTP/1.1\r\nHost: " + apiHost + "\r\n{auth}\r\n" + withToken, "-", "", 403, "over https only"},

@@ -63,6 +63,12 @@ func (x *exchange) admit() {
 		return
 	}
 	scheme, host, path, why := x.target()
+	switch {
+	case x.r.Method == http.MethodConnect:
+		why = "a tunnel has no path"
+	case strings.Contains(x.rest, x.p.key) || x.rt.Auth.In != placeQuery && strings.Contains(x.r.URL.RawQuery, x.p.key):
+		why = "the key of this run stands where it would go on to the API"
+	}
 	if why != "" {
 		x.refuse(http.StatusBadRequest, "bad_path", why)
 		return
@@ -73,6 +79,10 @@ func (x *exchange) admit() {
 	}
 	if !x.rt.Allow.Allow(x.r.Method, rest) {
 		x.refuse(http.StatusForbidden, "not_allowed", "the rules of this run do not allow this method and path")
+		return
+	}
+	if name := x.rt.Allow.evaded(x.r); name != "" {
+		x.refuse(http.StatusForbidden, "not_allowed", evades+name)
 		return
 	}
 	if wait, rate := x.rt.limiter.take(x.p.o.Now()); wait > 0 {
@@ -202,7 +212,10 @@ func (x *exchange) outgoing(scheme, host, path string) (req *http.Request, again
 		return nil, nil, err
 	}
 	r := x.r
-	upgrade := upgradeType(r.Header)
+	upgrade := ""
+	if webSocket(r.Header) {
+		upgrade = upgradeType(r.Header)
+	}
 	var kept []byte
 	streams := r.ContentLength < 0 || r.ContentLength > replayable || r.ContentLength > 0 && r.Header.Get("Expect") != ""
 	if r.ContentLength > 0 && !streams {

@@ -380,3 +380,20 @@ func TestReverseUpgrade(t *testing.T) {
 		}
 	}
 }
+
+// What the proxy could not search, or could not see the requests of, is not asked
+// for: compressed frames, and protocols other than that of a WebSocket (HTTP/2
+// among them, in which a client could make requests that no rule looks at).
+func TestReverseUpgradesToWebSocketsOnly(t *testing.T) {
+	r := newReverseRig(t, seen, nil)
+	_, got := r.get("/one/x", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Extensions: permessage-deflate")
+	if !strings.Contains(got, "Upgrade: websocket") || strings.Contains(got, "deflate") {
+		t.Errorf("the API got %s", got)
+	}
+	for _, protocol := range []string{"h2c", "HTTP/2.0", "websocket, h2c", "TLS/1.0"} {
+		_, got = r.get("/one/x", "Connection: Upgrade, HTTP2-Settings", "Upgrade: "+protocol, "HTTP2-Settings: AAMAAABkAAQAAP__")
+		if !strings.HasPrefix(got, "GET /v1/x\n") || strings.Contains(got, "Upgrade") || strings.Contains(got, "Http2") {
+			t.Errorf("with %s the API got %s", protocol, got)
+		}
+	}
+}

@@ -36,6 +36,7 @@ func (x *exchange) requestHeader(upgrade string) http.Header {
 	if upgrade != "" {
 		out["Connection"], out["Upgrade"] = []string{"Upgrade"}, []string{upgrade}
 	}
+	delete(out, "Sec-Websocket-Extensions") // nor what is compressed in frames
 	return out
 }
 
@@ -102,6 +103,7 @@ func (x *exchange) answerHeader(out *http.Request, resp *http.Response) {
 	// Should a browser show an answer as a page, it is one that can do nothing.
 	h["Content-Security-Policy"] = []string{"default-src 'none'; sandbox"}
 	h["X-Content-Type-Options"] = []string{"nosniff"}
+	h["Referrer-Policy"] = []string{"no-referrer"} // the address may hold the key
 }
 
 // keptBack reports whether a header of an answer is not for the client: it would
@@ -112,7 +114,7 @@ func keptBack(name string) bool {
 	case "Set-Cookie", "Set-Cookie2", "Authorization", "Clear-Site-Data", "Strict-Transport-Security", "Alt-Svc", "Public-Key-Pins",
 		"Nel", "Report-To", "Reporting-Endpoints", "Service-Worker-Allowed", "Sourcemap", "Refresh",
 		"Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
-		"Content-Security-Policy", "Content-Security-Policy-Report-Only", "X-Content-Type-Options":
+		"Content-Security-Policy", "Content-Security-Policy-Report-Only", "X-Content-Type-Options", "Referrer-Policy":
 		return true
 	}
 	return strings.HasPrefix(name, "Access-Control-") || strings.HasPrefix(name, "Proxy-")

@@ -103,7 +103,7 @@ func (x *passage) send(ctx context.Context, token secret.Text) (*http.Response, 
 	}
 	x.sent = true
 	if x.target != nil {
-		x.s.remember(token, x.target.Placeholder)
+		x.e.remember(x.target, token)
 		x.place.fill(out, token.Reveal())
 	}
 	if x.whole != nil {

@@ -134,15 +134,11 @@ func (t *tunnels) upgrade(w http.ResponseWriter, resp *http.Response, scrub *scr
 
 // forwardPlain passes a request for a foreign host on over http, as it is.
 func (e *Egress) forwardPlain(w http.ResponseWriter, r *http.Request, host string) {
-	if err := e.walled(host); err != nil {
-		e.refuse(w, r, refusalStatus(err), unreachable(host, err))
-		return
-	}
 	out := outgoing(r, "http", host)
 	out.Body = r.Body
 	way, err := e.choose(out, false)
 	if err != nil {
-		e.refuse(w, r, http.StatusBadGateway, unreachable(host, err))
+		e.refuse(w, r, refusalStatus(err), unreachable(host, err))
 		return
 	}
 	resp, err := way.RoundTrip(out)

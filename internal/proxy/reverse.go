@@ -253,7 +253,7 @@ func (p *Reverse) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.prefix, key, name, x.rest = p.split(r.URL.EscapedPath())
 	x.rt = p.routes[name]
 	if x.rt != nil {
-		x.entry.Connection, x.entry.Path = name, x.rest
+		x.entry.Connection, x.entry.Path = name, strings.ReplaceAll(x.rest, p.key, "[key]")
 	}
 	if isPreflight(r) && x.rt != nil {
 		x.entry.Status = p.preflight(w, r, x.rt)

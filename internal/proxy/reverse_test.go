@@ -389,7 +389,7 @@ func TestReverseRules(t *testing.T) {
 		want         int
 	}{
 		{"GET", "/one/me", 200}, {"GET", "/one/me?x=1", 200}, {"POST", "/one/me", 403}, {"GET", "/one/me/x", 403}, {"DELETE", "/one/items/7", 200},
-		{"GET", "/one", 403}, {"GET", "/one/items/%2e%2e/admin", 400}, {"GET", "/one/items/..%2fadmin", 403}, {"GET", "/one/items//x", 403},
+		{"GET", "/one", 403}, {"CONNECT", "/one/items/7", 400}, {"GET", "/one/items/%2e%2e/admin", 400}, {"GET", "/one/items/..%2fadmin", 403}, {"GET", "/one/items//x", 403},
 		{"GET", "/one/~" + r.api.Listener.Addr().String() + "/v1/me", 403},
 	} {
 		resp, body := r.do(r.request(c.method, c.path, nil))
@@ -399,6 +399,10 @@ func TestReverseRules(t *testing.T) {
 		if resp.StatusCode == 403 && word(t, body) != "not_allowed" {
 			t.Errorf("%s %s: %s", c.method, c.path, body)
 		}
+	}
+	resp, body := r.get("/one/me", "X-HTTP-Method-Override: DELETE")
+	if resp.StatusCode != 403 || word(t, body) != "not_allowed" || !strings.Contains(body, "X-Http-Method-Override") {
+		t.Errorf("with another method in a header: %d %s", resp.StatusCode, body)
 	}
 }
 
@@ -575,6 +579,7 @@ func TestReverseFailures(t *testing.T) {
 func TestReverseKeyInPath(t *testing.T) {
 	r := newReverseRig(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Location", "/v1/b")
+		w.Header().Set("Referrer-Policy", "unsafe-url") // would carry the key on from a style sheet
 		seen(w, r)
 	}, func(o *ReverseOptions) { o.KeyInPath = true })
 	key := r.Key().Reveal()
@@ -587,6 +592,14 @@ func TestReverseKeyInPath(t *testing.T) {
 		}
 		if want == 200 && (!strings.HasPrefix(got, "GET /v1/a\n") || resp.Header.Get("Location") != r.URL()+"/k/"+key+"/one/b") {
 			t.Error("the path was not taken apart, or a redirect does not come back with the key")
+		}
+		if got := resp.Header["Referrer-Policy"]; want == 200 && (len(got) != 1 || got[0] != "no-referrer") {
+			t.Errorf("the address with the key is sent on as a referrer: %q", got)
+		}
+	}
+	for _, path := range []string{"/one/k/" + key + "/x", "/k/" + key + "/one/k/" + key + "/x", "/one/x?k=" + key} {
+		if resp, body := r.get(path); resp.StatusCode != 400 || word(t, body) != "bad_path" || strings.Contains(body, key) {
+			t.Errorf("%s: status %d, the key went on", strings.ReplaceAll(path, key, "KEY"), resp.StatusCode)
 		}
 	}
 	if log := fmt.Sprintf("%+v", r.logged()); strings.Contains(log, key) || !strings.Contains(log, "Path:/a") {

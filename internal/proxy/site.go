@@ -24,7 +24,7 @@ type site struct {
 	local   http.Handler // in place of targets
 
 	mu       sync.Mutex
-	sent     []echo // tokens that this host got, newest last
+	sent     []echo // tokens that this host may know, newest last
 	scrubber *scrubber
 }
 
@@ -42,7 +42,7 @@ func (e *Egress) serveInner(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case scheme == "http" && !s.plain:
 		e.refuse(w, r, http.StatusForbidden, s.host+" is reached over https only")
-	case r.URL.Host != "" || r.URL.Scheme != "" || r.URL.User != nil || !strings.HasPrefix(r.URL.Path, "/"):
+	case r.Method == http.MethodConnect || r.URL.Host != "" || r.URL.Scheme != "" || r.URL.User != nil || !strings.HasPrefix(r.URL.Path, "/"):
 		e.refuse(w, r, http.StatusBadRequest, "inside of a tunnel a request names a path and no address")
 	case r.TLS != nil && r.TLS.ServerName != "" && !isHost(r.TLS.ServerName, hostname(s.host)):
 		e.refuse(w, r, http.StatusMisdirectedRequest, "the name in the TLS handshake is not that of the tunnel")
@@ -102,6 +102,10 @@ func (e *Egress) serveSite(w http.ResponseWriter, r *http.Request, s *site, sche
 	}
 	if !s.allows(target, r) {
 		e.refuse(w, r, http.StatusForbidden, printable(r.Method)+" "+printable(r.URL.EscapedPath())+" is not among what this run may call")
+		return
+	}
+	if name := s.evaded(target, r); name != "" {
+		e.refuse(w, r, http.StatusForbidden, evades+name)
 		return
 	}
 	out := outgoing(r, scheme, s.host)
@@ -207,7 +211,34 @@ func (s *site) allows(target *Target, r *http.Request) bool {
 	return slices.ContainsFunc(s.targets, func(t *Target) bool { return t.Allow.Allow(r.Method, path) })
 }
 
-// remember notes a token that the host is about to get.
+// evaded is Rules.evaded for the rules that permitted a request.
+func (s *site) evaded(target *Target, r *http.Request) string {
+	if target != nil {
+		return target.Allow.evaded(r)
+	}
+	place := ""
+	for _, t := range s.targets {
+		if !t.Allow.Allow(r.Method, r.URL.EscapedPath()) {
+			continue
+		}
+		if place = t.Allow.evaded(r); place == "" {
+			break
+		}
+	}
+	return place
+}
+
+// remember notes a token that a host of its connection is about to get: what one
+// of them is told, another may repeat.
+func (e *Egress) remember(t *Target, token secret.Text) {
+	for _, s := range e.sites {
+		if slices.ContainsFunc(s.targets, func(other *Target) bool { return other.Connection == t.Connection }) {
+			s.remember(token, t.Placeholder)
+		}
+	}
+}
+
+// remember notes a token that the host may repeat.
 func (s *site) remember(token, placeholder secret.Text) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -221,8 +252,8 @@ func (s *site) remember(token, placeholder secret.Text) {
 	s.scrubber = newScrubber(s.sent...)
 }
 
-// scrub returns what knows the tokens that the host got in this run; nil when
-// there are none.
+// scrub returns what knows the tokens that the host may know from this run; nil
+// when there are none.
 func (s *site) scrub() *scrubber {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -125,6 +125,42 @@ func TestRulesHoldForEveryRequest(t *testing.T) {
 	}
 }
 
+// A method or path that is named once more, for the API to take instead, does not
+// pass the rules of the connection, nor those of a request without a token.
+func TestRulesAreNotEvadedByAChild(t *testing.T) {
+	r := newEgressRig(t)
+	var err error
+	if r.options.Targets[0].Allow, err = ParseRules([]string{"POST /v1/things"}); err != nil {
+		t.Fatal(err)
+	}
+	r.serve(apiHost, echoing())
+	r.start()
+	for _, h2 := range []bool{false, true} {
+		for _, header := range []string{"Authorization: Bearer " + testPlaceholder, "Accept: */*"} {
+			got := r.send(r.client(h2), "POST", "https://"+apiHost+"/v1/things", nil, header, "X-HTTP-Method-Override: DELETE")
+			if got.StatusCode != 403 || !strings.Contains(got.body, "X-Http-Method-Override") {
+				t.Errorf("with %.10s: %d %s", header, got.StatusCode, got.body)
+			}
+		}
+	}
+}
+
+// What one host of a connection was told comes back from another one without the
+// token as well, also to a request that has none.
+func TestEchoesOfAnotherHostAreScrubbed(t *testing.T) {
+	r := newEgressRig(t)
+	r.serve(apiHost, echoing())
+	r.serve(secondHost, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "the last caller had "+testToken)
+	}))
+	r.start()
+	c := r.client(false)
+	r.send(c, "GET", "https://"+apiHost+"/", nil, "Authorization: Bearer "+testPlaceholder)
+	if got := r.send(c, "GET", "https://"+secondHost+"/", nil); got.body != "the last caller had "+testPlaceholder {
+		t.Errorf("the second host's answer has %d bytes, the token among them: %v", len(got.body), strings.Contains(got.body, testToken))
+	}
+}
+
 // After 401 there is one refresh in a minute, and one more try where the body is
 // at hand.
 func TestRefreshAfter401(t *testing.T) {

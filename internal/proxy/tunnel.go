@@ -131,9 +131,6 @@ func (e *Egress) intercept(w http.ResponseWriter, s *site) {
 // dialTunnel connects to a host in normal form as the child would have done it:
 // through the user's own proxy, if there is one for it.
 func (e *Egress) dialTunnel(ctx context.Context, host string) (net.Conn, error) {
-	if err := e.walled(host); err != nil {
-		return nil, err
-	}
 	address := withPort(host)
 	if e.o.Upstream != nil {
 		via, err := e.o.Upstream(&http.Request{Method: http.MethodConnect, URL: &url.URL{Scheme: "https", Host: address}, Host: address})
@@ -141,6 +138,9 @@ func (e *Egress) dialTunnel(ctx context.Context, host string) (net.Conn, error) 
 			return nil, err
 		}
 		if via != nil {
+			if err := e.checkBehind(ctx, address); err != nil {
+				return nil, err
+			}
 			return e.dialVia(ctx, via, address)
 		}
 	}

@@ -166,12 +166,20 @@ func TestWhereTunnelsLead(t *testing.T) {
 			t.Errorf("isolated, %.60s: %d", first, got)
 		}
 	}
-	// The user's own proxy is not asked for this machine either.
-	r.options.Upstream = func(*http.Request) (*url.URL, error) { return url.Parse(local.URL) }
+	// The user's own proxy would lead to all of these.
+	theirs := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		t.Errorf("the user's proxy was asked for %s", req.RequestURI)
+	}))
+	defer theirs.Close()
+	via, _ := url.Parse(theirs.URL)
+	r.options.Upstream = func(*http.Request) (*url.URL, error) { return via, nil }
 	r.start()
-	for _, first := range []string{"GET http://" + at + "/ {}", "CONNECT localhost:22 {}", "CONNECT 169.254.169.254:80 {}"} {
+	for _, first := range []string{
+		"GET http://" + at + "/ {}", "CONNECT " + at + " {}", "CONNECT [fd00::1]:22 {}", "CONNECT localhost:22 {}", "CONNECT 169.254.169.254:443 {}",
+		"GET http://10.1.2.3/ {}", "CONNECT inside.example.net:443 {}", "GET http://inside.example.net/ {}",
+	} {
 		if got := ask(first); got != 403 {
-			t.Errorf("isolated, with a proxy, %.60s: %d", first, got)
+			t.Errorf("isolated, through the user's proxy, %.60s: %d", first, got)
 		}
 	}
 	r.options.Upstream = nil

@@ -72,7 +72,10 @@ func (e *Egress) choose(r *http.Request, pinned bool) (*http.Transport, error) {
 			return nil, err
 		}
 		if via != nil {
-			return w.proxied, nil
+			if pinned {
+				return w.proxied, nil
+			}
+			return w.proxied, e.checkBehind(r.Context(), r.URL.Host)
 		}
 	}
 	if pinned {
@@ -117,24 +120,6 @@ func (e *Egress) dialAnywhere(ctx context.Context, network, address string) (net
 	return c, nil
 }
 
-// walled refuses what an isolated child must not reach and needs no looking up,
-// before the user's own proxy is asked for it.
-func (e *Egress) walled(host string) error {
-	if !e.o.Isolated || slices.Contains(e.o.Open, host) {
-		return nil
-	}
-	name := hostname(host)
-	if name == "localhost" {
-		return &AddressError{name, "this machine"}
-	}
-	if a, err := netip.ParseAddr(name); err == nil {
-		if why := addressFault(a, false); why != "" {
-			return &AddressError{name, why}
-		}
-	}
-	return nil
-}
-
 // dialAsChild goes where the child itself could go. One that is cut off from
 // this machine and its network reaches public addresses, and what is opened.
 func (e *Egress) dialAsChild(ctx context.Context, network, address string) (net.Conn, error) {
@@ -149,6 +134,33 @@ func (e *Egress) dialAsChild(ctx context.Context, network, address string) (net.
 		return e.dialAnywhere(ctx, network, address)
 	}
 	return guardedDialer{e.o.Resolve, checked, false}.DialContext(ctx, network, address)
+}
+
+// checkBehind refuses a host that an isolated child must not reach through the
+// user's own proxy either, where this machine can tell: the proxy may stand on
+// it, or inside of its network. A name that cannot be looked up here goes where
+// the proxy leads.
+func (e *Egress) checkBehind(ctx context.Context, host string) error {
+	host = strings.TrimSuffix(host, ":443")
+	if !e.o.Isolated || slices.Contains(e.o.Open, host) {
+		return nil
+	}
+	name := hostname(host)
+	if name == "localhost" {
+		return &AddressError{name, "this machine"}
+	}
+	var addresses []netip.Addr
+	if a, err := netip.ParseAddr(name); err == nil {
+		addresses = append(addresses, a)
+	} else if found, err := e.o.Resolve(ctx, "ip", name); err == nil {
+		addresses = found
+	}
+	for _, a := range addresses {
+		if why := addressFault(a, false); why != "" {
+			return &AddressError{name, why}
+		}
+	}
+	return nil
 }
 
 // unreachable says for a person why a host could not be reached. It repeats

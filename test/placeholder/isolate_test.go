@@ -4,6 +4,8 @@ package placeholder
 
 import (
 	"context"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -83,6 +85,72 @@ func TestIsolatedCommandEndsWithUs(t *testing.T) {
 		t.Error("the command lives on")
 	}
 	_ = cmd.Wait()
+}
+
+// What the caller has open is no way out: a folder or a socket that was handed down
+// does not reach the command, nor the processes of the sandbox that it sees, and
+// neither does a socket of a server, also one in the project. Pipes still do.
+func TestNoWayOutThroughWhatIsOpen(t *testing.T) {
+	t.Parallel()
+	bubblewrap(t)
+	python := peers.Program(t, "apt-get install python3", "python3")
+	w := newWorld(t, nil)
+	server, err := net.Listen("unix", filepath.Join(w.dir, "server.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	folder, err := os.Open(w.home)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer folder.Close()
+	in, out, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	socket, err := server.(*net.UnixListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	const look = `
+import os, socket, stat
+for process in ["self", "1"]:
+    for fd in os.listdir(f"/proc/{process}/fd"):
+        try:
+            mode = os.stat(f"/proc/{process}/fd/{fd}").st_mode
+        except OSError:
+            continue
+        if int(fd) > 2 and stat.S_ISSOCK(mode) or stat.S_ISDIR(mode) and "/proc/" not in os.readlink(f"/proc/{process}/fd/{fd}"):
+            print("open in", process, fd, oct(mode))
+try:
+    socket.socket(socket.AF_UNIX).connect("server.sock")
+    print("the server was reached")
+except OSError:
+    pass
+os.write(5, b"through the pipe")
+`
+	run := func(stdin *os.File) (code int, text string) {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, peers.Binary(), "exec", "--isolate", "--", python, "-c", look)
+		cmd.Dir, cmd.Env, cmd.WaitDelay = w.dir, w.env(), 5*time.Second
+		cmd.Stdin, cmd.ExtraFiles = stdin, []*os.File{folder, socket, out}
+		said, _ := cmd.CombinedOutput()
+		return cmd.ProcessState.ExitCode(), string(said)
+	}
+	if code, text := run(nil); code != 0 || strings.TrimSpace(text) != "" {
+		t.Errorf("exit code %d\n%s", code, text)
+	}
+	if code, text := run(folder); code != 2 || !strings.Contains(text, "standard stream is a folder") {
+		t.Errorf("with a folder as standard input: exit code %d\n%s", code, text)
+	}
+	_ = out.Close()
+	if piped, err := io.ReadAll(in); err != nil || string(piped) != "through the pipe" {
+		t.Errorf("through the pipe came %q, %v", piped, err)
+	}
 }
 
 // A static key is stood in for like a token, in the place that its provider

@@ -539,17 +539,20 @@ func TestEveryBlockIsRun(t *testing.T) {
 	}
 }
 
-// TestProviderTable holds the README's table against those entries of the
-// catalogue that were compared with pages of their vendors; UPDATE=1 writes it.
+// TestProviderTable holds the README's table against the entries of the
+// catalogue that people ask for first; UPDATE=1 writes it.
 func TestProviderTable(t *testing.T) {
 	list, err := providers.Open("").List()
 	if err != nil {
 		t.Fatal(err)
 	}
+	shown := []string{
+		"box", "contentful", "github", "github-app", "gitlab", "google", "mapbox", "microsoft", "notion", "salesforce", "slack", "spotify", "stripe",
+	}
 	const head = "<!-- table: flows -->\n| id | provider | flows, best first | client secret | refresh token |\n|---|---|---|---|---|\n"
 	var rows strings.Builder
 	for _, d := range list {
-		if !d.Verified() {
+		if !slices.Contains(shown, d.ID) {
 			continue // docs/providers.md counts them
 		}
 		fmt.Fprintf(&rows, "| `%s` | %s | %s | %s | %s |\n", d.ID, d.Name, flows(d), needs(d), refresh(d))
