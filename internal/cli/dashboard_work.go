@@ -233,19 +233,19 @@ func (ws *workspace) pageConnection(s connection.Store, e *statusEntry) dashboar
 // when something has.
 func pageFacts(s connection.Store, h *connection.Header, now time.Time) []dashboard.Fact {
 	moment := func(t time.Time) string { return t.Local().Format("2006-01-02 15:04") }
-	token := "no expiry known"
+	life := "no expiry known"
 	if end := h.ExpiresAt(); !end.IsZero() {
-		token = "until " + moment(end)
+		life = "until " + moment(end)
 		if !end.After(now) {
-			token = "ended on " + moment(end)
+			life = "ended on " + moment(end)
 		}
 		if h.CanRenew() {
-			token += ", renewed when needed"
+			life += ", renewed when needed"
 		} else {
-			token += ", then a login"
+			life += ", then a login"
 		}
 	}
-	facts := []dashboard.Fact{{Label: "Token", Value: token}}
+	facts := []dashboard.Fact{{Label: "Token", Value: life}}
 	day := func(label string, t time.Time) {
 		if !t.IsZero() {
 			facts = append(facts, dashboard.Fact{Label: label, Value: deadline(t, now)})

@@ -222,3 +222,20 @@ func TestBrowserHelpersPath(t *testing.T) {
 		t.Errorf("ran %q, %v", got, err)
 	}
 }
+
+// A file is handed over as an address in which nothing is left that a shell or an
+// opener could take for something else.
+func TestOpenFile(t *testing.T) {
+	t.Parallel()
+	for path, want := range map[string]string{
+		"/home/ada/.local/state/open.html":  "file:///home/ada/.local/state/open.html",
+		"/home/a b/$(x)'&;%41/ü/open.html":  "file:///home/a%20b/%24%28x%29%27%26%3B%2541/%C3%BC/open.html",
+		"C:/Users/ada/AppData/x#y?z/o.html": "file:///C:/Users/ada/AppData/x%23y%3Fz/o.html",
+	} {
+		var got string
+		o := flow.Opener{GOOS: "windows", Fallback: func(url string) error { got = url; return nil }}
+		if err := o.OpenFile(t.Context(), path); err != nil || got != want {
+			t.Errorf("%s: %q, %v; want %q", path, got, err, want)
+		}
+	}
+}
