@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -133,22 +134,23 @@ func (ws *workspace) clientOrigin(name string) (*origin, error) {
 		return nil, nil // an issuer has no variables
 	}
 	c, set, err := config.ClientFor(ws.app.Env, provider)
-	if err != nil || !set || c.ID == "" || c.Secret.IsZero() || ws.isStored(name) {
+	if err != nil || !set || c.Secret.IsZero() || ws.isStored(name) {
 		return nil, err
 	}
 	def, err := ws.catalogue.Get(provider)
 	if err != nil {
 		return nil, err
 	}
-	if !slices.Contains(def.Flows, flow.FlowClientCredentials) {
-		return nil, nil
+	by, err := ws.variablesFlow(def, c)
+	if err != nil || by.flow == "" {
+		return nil, err
 	}
 	if ws.memory == nil {
 		ws.memory = bundle.NewStore("variables", "variables")
 	}
 	key := connection.Key{Project: variablesProject, Name: name}
 	if _, err := ws.memory.Header(key); errors.Is(err, connection.ErrNotStored) {
-		rec, err := ws.clientRecord(name, def, c.ID, scopes)
+		rec, err := ws.clientRecord(name, def, by, scopes)
 		if err != nil {
 			return nil, err
 		}
@@ -157,6 +159,19 @@ func (ws *workspace) clientOrigin(name string) (*origin, error) {
 	src, err := ws.sourceOver(ws.memory, variablesProject)
 	if err != nil {
 		return nil, err
+	}
+	if by.flow == flow.FlowJWTBearer {
+		src.ClientSecret = func(_ context.Context, h *connection.Header) (secret.Text, error) {
+			t, err := ws.variableSecret(&h.Pins) // says whether it may go there at all
+			if err != nil || t.IsZero() {
+				return t, err
+			}
+			file, err := oauth.ParseKeyFile(t)
+			if err != nil {
+				return secret.Text{}, err
+			}
+			return file.Key.Encode()
+		}
 	}
 	remedy := func(_ string, err error) error {
 		if errors.Is(err, connection.ErrClient) {
@@ -168,13 +183,46 @@ func (ws *workspace) clientOrigin(name string) (*origin, error) {
 	return &origin{store: ws.memory, src: src, remedy: remedy}, nil
 }
 
-// clientRecord is a connection by client credentials that has no token yet.
-func (ws *workspace) clientRecord(name string, def *providers.Definition, id string, scopes []string) (*connection.Record, error) {
-	pins, err := def.Pin(providers.PinOptions{Flow: flow.FlowClientCredentials, ClientID: id, HasSecret: true})
+// variablesLogin is how a client in variables obtains tokens; flow is empty when
+// it cannot.
+type variablesLogin struct {
+	flow, clientID, subject string
+}
+
+// variablesFlow decides by what the secret is: with a private key, as PEM or in
+// the provider's own file, the client signs (RFC 7523), else it asks with client
+// credentials.
+func (ws *workspace) variablesFlow(def *providers.Definition, c config.Client) (variablesLogin, error) {
+	if slices.Contains(def.Flows, flow.FlowJWTBearer) {
+		if file, err := oauth.ParseKeyFile(c.Secret); err == nil {
+			variable := "APIAUTH_CLIENT_SUBJECT_" + variableName(def.ID)
+			by := variablesLogin{flow.FlowJWTBearer, cmp.Or(c.ID, file.ClientID), cmp.Or(ws.app.env(variable), file.Subject)}
+			switch {
+			case by.clientID == "":
+				return variablesLogin{}, failf(exitUsage, "set APIAUTH_CLIENT_ID_"+variableName(def.ID), "the key in APIAUTH_CLIENT_SECRET_%s does not say which client it belongs to", variableName(def.ID))
+			case def.JWTBearer.Subject == "client":
+				by.subject = by.clientID
+			case def.JWTBearer.Subject == "required" && by.subject == "":
+				return variablesLogin{}, failf(exitUsage, "set "+variable, "%s wants to be told whose data the token is for", oauth.Clean(def.Name))
+			case len(by.subject) > 512 || oauth.Clean(by.subject) != by.subject:
+				return variablesLogin{}, usagef("%s: %q is not usable", variable, oauth.Clean(by.subject))
+			}
+			return by, nil
+		}
+	}
+	if c.ID == "" || !slices.Contains(def.Flows, flow.FlowClientCredentials) {
+		return variablesLogin{}, nil
+	}
+	return variablesLogin{flow: flow.FlowClientCredentials, clientID: c.ID}, nil
+}
+
+// clientRecord is a connection by a client in variables that has no token yet.
+func (ws *workspace) clientRecord(name string, def *providers.Definition, by variablesLogin, scopes []string) (*connection.Record, error) {
+	pins, err := def.Pin(providers.PinOptions{Flow: by.flow, ClientID: by.clientID, HasSecret: true, Subject: by.subject})
 	var missing *providers.MissingVariableError
 	if errors.As(err, &missing) {
 		return nil, failf(exitUsage, "connect it where you can give the value, and seal it: 'apiauth bundle create "+name+"'",
-			"get a token for %q with client credentials from variables: %w", name, err)
+			"get a token for %q with a client from variables: %w", name, err)
 	}
 	if err != nil {
 		return nil, err
@@ -187,8 +235,8 @@ func (ws *workspace) clientRecord(name string, def *providers.Definition, id str
 	}
 	return &connection.Record{Header: connection.Header{
 		Format: connection.Format, Generation: 1, GrantGeneration: 1,
-		Name: name, Provider: pins.Provider, ProviderDigest: def.Digest, Flow: connection.FlowClientCredentials,
-		Account: connection.Account{Label: "(the client itself)"}, ScopesAsked: scopes, State: connection.StateOK,
+		Name: name, Provider: pins.Provider, ProviderDigest: def.Digest, Flow: by.flow,
+		Account: connection.Account{Label: cmp.Or(by.subject, "(the client itself)")}, ScopesAsked: scopes, State: connection.StateOK,
 		ConnectedAt: ws.app.Now(), Pins: pins,
 	}}, nil
 }

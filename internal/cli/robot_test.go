@@ -94,6 +94,7 @@ func cmdRobot(ts *testscript.TestScript, neg bool, args []string) {
 	server := httptest.NewServer(issuer)
 	ts.Defer(server.Close)
 	issuer.url = server.URL
+	ts.Setenv("ROBOT_TOKEN_ENDPOINT", server.URL+"/token")
 	dir := filepath.Join(ts.Getenv("APIAUTH_CONFIG_DIR"), "providers")
 	ts.Check(os.MkdirAll(dir, 0o700))
 	definition := "id: robot\nname: Robot\nallow_insecure_loopback: true\ntoken_endpoint: URL/token\ntoken_endpoint_auth_method: none\nflows: [jwt-bearer]\n" +
