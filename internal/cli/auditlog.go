@@ -3,9 +3,11 @@ package cli
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/apiauth/apiauth/internal/audit"
 	"github.com/apiauth/apiauth/internal/connection"
+	"github.com/apiauth/apiauth/internal/keyring"
 	"github.com/apiauth/apiauth/internal/oauth"
 	"github.com/apiauth/apiauth/internal/store"
 )
@@ -91,11 +93,18 @@ func (a *auditor) write(ctx context.Context, name string, e audit.Entry, token s
 			a.ws.alert(ctx, name, alert)
 		}
 	}
-	if err != nil {
+	if err != nil && !ofKeychain(err) {
 		a.ws.unheard.Do(func() {
 			a.ws.warn("the audit log of %q was not written: %s", name, oauth.Clean(err.Error()))
 		})
 	}
+}
+
+// ofKeychain says that an error is the keychain's: the command meets the same
+// keychain, and tells more.
+func ofKeychain(err error) bool {
+	return slices.ContainsFunc([]error{keyring.ErrAbsent, keyring.ErrLocked, keyring.ErrDenied, keyring.ErrTimeout, keyring.ErrFailed},
+		func(kind error) bool { return errors.Is(err, kind) })
 }
 
 // openAudit returns the log of a connection, with its key.

@@ -160,7 +160,17 @@ func foreground(tty *os.File) bool {
 
 // resize gives the child's terminal our size, of which the system tells the
 // child.
-func (t *terminal) resize() { _ = pty.InheritSize(t.screen, t.master) }
+func (t *terminal) resize() {
+	size, err := unix.IoctlGetWinsize(fd(t.screen), unix.TIOCGWINSZ)
+	if err != nil {
+		return
+	}
+	// Through the connection: what masks the output may close the terminal
+	// meanwhile.
+	if raw, err := t.master.SyscallConn(); err == nil {
+		_ = raw.Control(func(p uintptr) { _ = unix.IoctlSetWinsize(int(p), unix.TIOCSWINSZ, size) })
+	}
+}
 
 // feed hands keys on until the child has ended.
 func (t *terminal) feed() {
