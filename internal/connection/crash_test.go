@@ -158,6 +158,44 @@ func TestCrashDuringRefresh(t *testing.T) { // R-63, R-64, R-65
 	}
 }
 
+// TestCrashTwiceAtAStrictIssuer: a refresh is cut off while the stored token is
+// good, and then the process that asks for the lost answer is cut off as well. Who
+// comes next gets a token that lives, or is told to connect: never one that ended
+// with its grant.
+func TestCrashTwiceAtAStrictIssuer(t *testing.T) {
+	bothKinds(t, strict(), func(r *rig) {
+		lost := 0
+		for n, first := 1, "?"; first != ""; n++ {
+			for m, second := 1, "?"; second != ""; m++ {
+				conn := fmt.Sprintf("c%d-%d", n, m)
+				r.connect(conn)
+				first = r.crashing(n, func(src *connection.Source) { _, _ = src.Token(r.Context(), conn, connection.Option{Refresh: true}) })
+				if first == "" {
+					break
+				}
+				second = r.crashing(m, func(src *connection.Source) { _, _ = src.Token(r.Context(), conn, connection.Option{}) })
+				access, err := r.token(conn, connection.Option{})
+				switch {
+				case err == nil && !r.issuer.Active(access.Token):
+					r.Errorf("%s, then %s: a dead token is handed out", first, second)
+				case err != nil:
+					r.wantErr(err, connection.ErrNeedsConnect)
+					if !lossy(first) && !lossy(second) {
+						r.Errorf("%s, then %s: the grant is lost: %v", first, second, err)
+					}
+					if !strings.Contains(err.Error(), "interrupted") {
+						r.Errorf("%s, then %s: not explained: %v", first, second, err)
+					}
+					lost++
+				}
+			}
+		}
+		if lost == 0 {
+			r.Error("no moment was lost: the issuer is not strict")
+		}
+	})
+}
+
 // TestCrashWithGoodToken: a reader that needs no refresh completes one too.
 func TestCrashWithGoodToken(t *testing.T) {
 	bothKinds(t, gracious(), func(r *rig) {

@@ -48,24 +48,29 @@ func decodeAnswer(raw []byte) (_ oauth.Answer, imported secret.Text, err error) 
 }
 
 // recoverAside is recovery for a reader whose token is good: it must not wait
-// for a process that is refreshing right now, and must not fail.
-func (s *Source) recoverAside(ctx context.Context, key Key, rec *Record) *Record {
+// for a process that is refreshing right now, and a failure that may pass is no
+// failure of the reader. Where the issuer has ended the grant over the
+// interrupted refresh, its access tokens are gone as well: that is the error.
+func (s *Source) recoverAside(ctx context.Context, key Key, rec *Record) (*Record, error) {
 	guard, err := s.Store.Lock(ctx, key, 0)
 	if err != nil {
-		return rec // somebody is at work on it
+		return rec, nil // somebody is at work on it
 	}
 	defer guard.Unlock()
 	r := &renewal{Source: s, key: key, guard: guard, aside: true}
 	access, err := r.run(ctx, rec)
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrNeedsConnect):
+		return nil, err
+	case err != nil:
 		s.warn("an interrupted refresh of %q could not be completed: %v", key.Name, err)
-		return rec
+		return rec, nil
 	}
 	now, err := guard.Read(ctx)
 	if err != nil || !now.Body.Access.Equal(access.Token) {
-		return rec
+		return rec, nil
 	}
-	return now
+	return now, nil
 }
 
 // recover completes what an earlier process left behind. With a sealed answer it
@@ -106,6 +111,11 @@ func (r *renewal) recover(ctx context.Context, rec *Record) (_ *Record, promoted
 	}
 	tok, err := oauth.ParseToken(ans, rules(&rec.Pins))
 	if err != nil {
+		if oauth.ErrorCode(err) == "invalid_grant" && rec.CanRenew() {
+			// Whoever got that answer did not live to write it down. It may
+			// have been the answer to a token that was sent again.
+			r.interrupted = j.Intent.Time
+		}
 		// An answer that nobody can use, but for the refresh token in it. The
 		// next request writes over it.
 		salvaged, serr := r.salvage(ctx, rec, ans, j.Intent.TokenHash)

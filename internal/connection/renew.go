@@ -305,8 +305,12 @@ func issuerBusy(err error) (wait time.Duration, busy, limited bool) {
 	return max(wait, time.Second), true, code == 429
 }
 
-// drop removes the write-ahead file after a definite answer.
+// drop removes the write-ahead file after a definite answer. That the grant has
+// ended is remembered in the record first, which then removes the file.
 func (r *renewal) drop(err error) error {
+	if oauth.ErrorCode(err) == "invalid_grant" {
+		return err
+	}
 	if derr := r.guard.Drop(); derr != nil {
 		r.warn("%v", derr)
 	}

@@ -114,7 +114,9 @@ func (s *Source) Token(ctx context.Context, name string, o Option) (Access, erro
 		}
 		if s.good(rec, o) {
 			if s.Store.Pending(key) {
-				rec = s.recoverAside(ctx, key, rec)
+				if rec, err = s.recoverAside(ctx, key, rec); err != nil {
+					return Access{}, err
+				}
 			}
 			return s.access(rec, false), nil
 		}
