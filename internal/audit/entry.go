@@ -25,6 +25,8 @@ const (
 	// EventConnect and EventDisconnect begin and end a connection.
 	EventConnect    = "connect"
 	EventDisconnect = "disconnect"
+	// EventRekey is the first line under the new sealing key of a connection.
+	EventRekey = "rekey"
 	// EventRefused is a token that was asked for and could not be had, because
 	// the grant has ended.
 	EventRefused = "refused"

@@ -141,7 +141,10 @@ func (l *Log) resume(f *os.File, size int64, c *chain, st state, known bool) (_ 
 		return fresh, "", nil
 	case !known:
 		return l.adopt(f, fresh, "its end had not been written down")
-	case st.Key != id: // the connection was made anew, and its key with it
+	case st.Key != id: // the connection was made or sealed anew, and its key with it
+		if begun, ok := firstUnder(f, size, c, st.Size, id); ok {
+			return begun, "", nil
+		}
 		err := endLine(f, &fresh)
 		return fresh, "", err
 	case st.Size == size:
@@ -172,6 +175,25 @@ func (l *Log) resume(f *os.File, size int64, c *chain, st state, known bool) (_ 
 		tail = rest
 	}
 	return st, "", nil
+}
+
+// firstUnder takes up a chain of which the first line alone was written, behind
+// the end of the chain before, and the process killed then. Not of more lines:
+// those that were cut off behind them would not show.
+func firstUnder(f *os.File, size int64, c *chain, end int64, id string) (state, bool) {
+	if end < 0 || size <= end || size-end > maxLine {
+		return state{}, false
+	}
+	text := make([]byte, size-end)
+	if _, err := f.ReadAt(text, end); err != nil && !errors.Is(err, io.EOF) {
+		return state{}, false
+	}
+	body, whole := bytes.CutSuffix(text, []byte("\n"))
+	line, err := parseLine(body)
+	if !whole || err != nil || line.Key != id || line.Number != 1 || !hmac.Equal(line.mac, c.next(nil, line.body)) {
+		return state{}, false
+	}
+	return state{First: 1, Last: 1, MAC: hex.EncodeToString(line.mac), Size: size, Key: id}, true
 }
 
 // adopt goes on behind the last line of a log whose end is not known.

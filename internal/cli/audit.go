@@ -224,8 +224,11 @@ func (ws *workspace) review(ctx context.Context, s *store.Store, e *statusEntry,
 	h := e.Header
 	doc.Provider, doc.State = oauth.Clean(h.Provider), string(h.State)
 	doc.ConnectedAt, doc.Consent, doc.Refresh = instant(h.ConnectedAt), instant(h.GrantDeadline), instant(h.RefreshDeadline)
-	if doc.StoreKey == nil {
-		doc.StoreKey = instant(h.ConnectedAt) // a keychain store makes a key for each connection
+	if doc.StoreKey == nil { // a keychain store makes a key for each connection
+		doc.StoreKey = instant(h.ConnectedAt)
+		if s != nil && s.CreatedAt().After(h.ConnectedAt) { // they were sealed anew
+			doc.StoreKey = instant(s.CreatedAt())
+		}
 	}
 	if h.State == connection.StateNeedsConnect {
 		find(findNeedsConnect, "%s", oauth.Clean(h.StateReason))

@@ -65,6 +65,9 @@ func (ws *workspace) recordStore(s *store.Store) (undo func(), err error) {
 	if err != nil || recorded == s.ID() {
 		return func() {}, err
 	}
+	if recorded != "" {
+		return nil, failf(exitStore, "run it again", "the connections of %s were moved to another store meanwhile", ws.label())
+	}
 	var gone *project.UnknownProjectError
 	if err = ws.registry.SetStore(id, s.ID()); errors.As(err, &gone) {
 		err = ws.keepBinding(s) // taken away just now

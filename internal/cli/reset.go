@@ -194,7 +194,7 @@ func (r *reset) files() {
 		remove(ws.registry.Path())
 		remove(ws.approvalsPath())
 		for _, name := range []string{
-			filepath.Join(ws.storesDir(), ".lock"), ws.registry.Path() + ".tmp", ws.approvalsPath() + ".tmp", filepath.Join(ws.dirs.State, "projects.lock"),
+			filepath.Join(ws.storesDir(), ".lock"), filepath.Join(ws.storesDir(), ".move.lock"), ws.registry.Path() + ".tmp", ws.approvalsPath() + ".tmp", filepath.Join(ws.dirs.State, "projects.lock"),
 		} {
 			_ = os.Remove(name) // empty files that nobody misses
 		}

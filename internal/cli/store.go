@@ -25,7 +25,7 @@ passphrase.
 
 Neither store protects against programs that run as you: they can read what you
 can read.`,
-	}, newStoreListCmd(g), newStoreKeyCmd(g), newStoreMoveCmd(g))
+	}, newStoreListCmd(g), newStoreKeyCmd(g), newStoreMoveCmd(g), newStoreRekeyCmd(g))
 }
 
 type storeInfo struct {
@@ -162,6 +162,11 @@ func runStoreMove(ctx context.Context, g *globals, kind string) error {
 	if err != nil {
 		return err
 	}
+	release, err := store.MoveLock(ctx, ws.storeOptions())
+	if err != nil {
+		return err
+	}
+	defer release()
 	from, err := ws.store()
 	if errors.Is(err, errNoStore) {
 		return failf(exitUsage, fmt.Sprintf("its first connect chooses: 'apiauth connect NAME --store %s'", kind), "%s has stored nothing yet", ws.label())
@@ -173,7 +178,7 @@ func runStoreMove(ctx context.Context, g *globals, kind string) error {
 		ws.say("%s keeps its connections in the %s store already.", capital(ws.label()), kind)
 		return nil
 	}
-	if err := ws.completeRefreshes(ctx, from); err != nil {
+	if err := ws.completeRefreshes(ctx, from, ws.projectID); err != nil {
 		return err
 	}
 	to, err := store.Create(ctx, ws.storeOptions(), kind)
@@ -200,18 +205,18 @@ func runStoreMove(ctx context.Context, g *globals, kind string) error {
 
 // completeRefreshes brings interrupted refreshes to their end, so that nothing
 // is in the air while connections move.
-func (ws *workspace) completeRefreshes(ctx context.Context, s *store.Store) error {
-	names, err := s.Names(ws.projectID)
+func (ws *workspace) completeRefreshes(ctx context.Context, s *store.Store, id string) error {
+	names, err := s.Names(id)
 	if err != nil {
 		return err
 	}
 	var src *connection.Source
 	for _, name := range names {
-		if !s.Pending(connection.Key{Project: ws.projectID, Name: name}) {
+		if !s.Pending(connection.Key{Project: id, Name: name}) {
 			continue
 		}
 		if src == nil {
-			if src, err = ws.source(s); err != nil {
+			if src, err = ws.sourceOf(s, id); err != nil {
 				return err
 			}
 		}

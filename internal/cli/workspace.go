@@ -227,7 +227,7 @@ func (ws *workspace) knownStore() (*store.Store, error) {
 			return s, err
 		}
 	}
-	id, err := store.Find(ws.storesDir(), ws.kind())
+	id, err := store.Find(ws.storeOptions(), ws.kind())
 	if errors.Is(err, connection.ErrNotStored) {
 		return nil, nil
 	}
@@ -261,7 +261,7 @@ func (ws *workspace) probeKeychain(ctx context.Context) error {
 	if ws.kind() != store.KindKeychain {
 		return nil
 	}
-	if _, err := store.Find(ws.storesDir(), store.KindKeychain); !errors.Is(err, connection.ErrNotStored) {
+	if _, err := store.Find(ws.storeOptions(), store.KindKeychain); !errors.Is(err, connection.ErrNotStored) {
 		return err
 	}
 	_, err := ws.keyring().Get(ctx, "apiauth", "probe")
@@ -388,6 +388,11 @@ func (ws *workspace) passphrase(ctx context.Context, create bool) (secret.Text, 
 	if !create {
 		return askHidden(ctx, ws.app, "Passphrase of the file store", "")
 	}
+	return ws.newPassphrase(ctx)
+}
+
+// newPassphrase asks a person to choose the passphrase of a file store.
+func (ws *workspace) newPassphrase(ctx context.Context) (secret.Text, error) {
 	first, err := askHidden(ctx, ws.app, "New passphrase for the file store", "at least 8 characters; without it the grants are lost")
 	if err != nil {
 		return secret.Text{}, err

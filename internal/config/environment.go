@@ -34,6 +34,8 @@ func Environment() []Setting {
 		{Name: "APIAUTH_STATE_DIR", Use: "Folder of projects, stores and the list of bundles."},
 		{Name: "APIAUTH_STORE_KEY", Use: "Key of the file store, made by 'apiauth store key'; also APIAUTH_STORE_KEY_FILE."},
 		{Name: "APIAUTH_STORE_PASSPHRASE", Use: "Passphrase of the file store; also APIAUTH_STORE_PASSPHRASE_FILE."},
+		{Name: "APIAUTH_STORE_KEY_NEW", Use: "Key that 'apiauth store rekey' gives the file store; also APIAUTH_STORE_KEY_NEW_FILE."},
+		{Name: "APIAUTH_STORE_PASSPHRASE_NEW", Use: "Passphrase that it gives the file store; also APIAUTH_STORE_PASSPHRASE_NEW_FILE."},
 		{Name: "APIAUTH_CLIENT_ID_<ID>", Use: "Client id for a provider."},
 		{Name: "APIAUTH_CLIENT_SECRET_<ID>", Use: "Client secret, or private key, for a provider; also APIAUTH_CLIENT_SECRET_<ID>_FILE."},
 		{Name: "APIAUTH_CLIENT_SUBJECT_<ID>", Use: "Whose data a client asks for that signs with its key (jwt-bearer)."},

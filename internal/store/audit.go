@@ -34,6 +34,19 @@ func (s *Store) AuditPath(key connection.Key) (string, error) {
 	return filepath.Join(dir, key.Name+auditSuffix), nil
 }
 
+// MakeAuditFolder makes the folder of a connection's audit log where there is
+// none yet.
+func (s *Store) MakeAuditFolder(key connection.Key) error {
+	dir, err := s.projectDir(key)
+	if err != nil {
+		return err
+	}
+	if err := makeDir(dir); err != nil {
+		return writeError("make the folder of the project", err)
+	}
+	return nil
+}
+
 // AuditLock keeps other processes away from a connection's audit log.
 func (s *Store) AuditLock(ctx context.Context, key connection.Key) (release func(), err error) {
 	path, err := s.AuditPath(key)

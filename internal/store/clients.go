@@ -151,6 +151,12 @@ func (s *Store) ClientSecret(ctx context.Context, r *connection.Registration) (s
 
 // SetClient stores a registration and its secret, over an earlier one.
 func (s *Store) SetClient(ctx context.Context, r connection.Registration, t secret.Text) error {
+	r.SetAt = s.opt.now().UTC()
+	return s.putClient(ctx, r, t)
+}
+
+// putClient is SetClient that leaves the age of the registration as it is.
+func (s *Store) putClient(ctx context.Context, r connection.Registration, t secret.Text) error {
 	dir := filepath.Join(s.dir, clientsDir)
 	if err := makeDir(dir); err != nil {
 		return writeError("make the folder of the clients", err)
@@ -161,10 +167,12 @@ func (s *Store) SetClient(ctx context.Context, r connection.Registration, t secr
 		return err
 	}
 	defer unlock()
+	if err := s.alive(); err != nil {
+		return err
+	}
 	before, _, beforeErr := s.clientFile(hash)
 	undo := func() {}
 	r.HasSecret = !t.IsZero()
-	r.SetAt = s.opt.now().UTC()
 	line, err := json.Marshal(r)
 	if err != nil {
 		return err

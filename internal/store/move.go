@@ -35,8 +35,12 @@ func Move(ctx context.Context, from, to *Store, project string, each func(name s
 	var (
 		guards []connection.Guard
 		copied []connection.Key
+		logins map[string]*fileLock
 	)
 	unlock := func() {
+		for _, l := range logins {
+			l.release()
+		}
 		for _, g := range guards {
 			g.Unlock()
 		}
@@ -53,6 +57,9 @@ func Move(ctx context.Context, from, to *Store, project string, each func(name s
 			undo()
 		}
 	}()
+	if logins, err = from.lockLogins(ctx, project, nil); err != nil {
+		return nil, nil, err
+	}
 	for _, name := range names {
 		key := connection.Key{Project: project, Name: name}
 		g, err := from.Lock(ctx, key, 35*time.Second)
@@ -74,6 +81,14 @@ func Move(ctx context.Context, from, to *Store, project string, each func(name s
 	if err := copyClients(ctx, from, to, project); err != nil {
 		return nil, nil, err
 	}
+	if logins, err = from.lockLogins(ctx, project, logins); err != nil {
+		return nil, nil, err
+	}
+	if now, err := from.Names(project); err != nil {
+		return nil, nil, err
+	} else if !slices.Equal(now, names) {
+		return nil, nil, errors.New("a login or a removal came in between; run it again")
+	}
 	finish = func(ctx context.Context) error {
 		defer unlock()
 		copied = nil // they count now
@@ -91,6 +106,34 @@ func Move(ctx context.Context, from, to *Store, project string, each func(name s
 		return errors.Join(failed...)
 	}
 	return finish, undo, nil
+}
+
+// lockLogins keeps logins out of a project's connections, and adds to those that
+// are held. One that is under way ends the move: it would be stored where the
+// project was.
+func (s *Store) lockLogins(ctx context.Context, project string, held map[string]*fileLock) (map[string]*fileLock, error) {
+	found, err := filepath.Glob(filepath.Join(s.dir, project, "*"+loginSuffix))
+	if err != nil {
+		return held, err
+	}
+	if held == nil {
+		held = map[string]*fileLock{}
+	}
+	for _, path := range found {
+		if held[path] != nil {
+			continue
+		}
+		lock, err := s.locks.take(ctx, path, 0)
+		var busy *heldError
+		if errors.As(err, &busy) {
+			return held, fmt.Errorf("a login to %q is under way; finish it first", strings.TrimSuffix(filepath.Base(path), loginSuffix))
+		}
+		if err != nil {
+			return held, err
+		}
+		held[path] = lock
+	}
+	return held, nil
 }
 
 // discard removes a copy that a move made in vain.
@@ -170,7 +213,7 @@ func copyClients(ctx context.Context, from, to *Store, project string) error {
 			continue
 		}
 		if r.Project == "" {
-			if _, err := to.Registration(r.Provider, ""); err == nil {
+			if have, err := to.Registration(r.Provider, ""); err == nil && !r.SetAt.After(have.SetAt) {
 				continue
 			}
 		}
@@ -178,7 +221,7 @@ func copyClients(ctx context.Context, from, to *Store, project string) error {
 		if err != nil {
 			return err
 		}
-		if err := to.SetClient(ctx, r, secret); err != nil {
+		if err := to.putClient(ctx, r, secret); err != nil {
 			return err
 		}
 	}
@@ -314,7 +357,7 @@ func (s *Store) LoginLock(ctx context.Context, key connection.Key, onWait func()
 	if err := makeDir(dir); err != nil {
 		return nil, false, writeError("make the folder of the project", err)
 	}
-	path := filepath.Join(dir, key.Name+".login"+lockSuffix)
+	path := filepath.Join(dir, key.Name+loginSuffix)
 	lock, err := s.locks.take(ctx, path, 0)
 	var held *heldError
 	if errors.As(err, &held) {

@@ -93,6 +93,9 @@ type Meta struct {
 	CreatedAt time.Time `json:"created_at"`
 	KDF       *kdf      `json:"kdf,omitempty"`   // file stores
 	Check     []byte    `json:"check,omitempty"` // a sealed constant: tells a wrong key from a damaged record
+	// Replaces is the id of the store whose connections are sealed anew in this
+	// one; that store may be gone.
+	Replaces string `json:"replaces,omitempty"`
 }
 
 // Store implements connection.Store. It is safe for concurrent use.
@@ -142,18 +145,35 @@ func List(dir string) ([]Meta, error) {
 }
 
 // Find returns the id of the user's store of a kind, or
-// connection.ErrNotStored.
-func Find(dir, kind string) (string, error) {
-	metas, err := List(dir)
+// connection.ErrNotStored. While a store is replaced there are two of a kind:
+// then it is the one that the raw key at hand opens, else the newer one.
+func Find(o Options, kind string) (string, error) {
+	metas, err := List(o.Dir)
 	if err != nil {
 		return "", err
 	}
+	metas = slices.DeleteFunc(metas, func(m Meta) bool { return m.Kind != kind })
+	if len(metas) == 0 {
+		return "", connection.ErrNotStored
+	}
+	if len(metas) > 1 && kind == KindFile {
+		for _, m := range metas {
+			s := &Store{opt: o, dir: filepath.Join(o.Dir, m.ID), meta: m}
+			if m.KDF != nil && m.KDF.Name == kdfRaw && s.openMaster(context.Background()) == nil {
+				return m.ID, nil
+			}
+		}
+	}
+	replaced := map[string]bool{}
 	for _, m := range metas {
-		if m.Kind == kind {
+		replaced[m.Replaces] = true
+	}
+	for _, m := range metas {
+		if !replaced[m.ID] {
 			return m.ID, nil
 		}
 	}
-	return "", connection.ErrNotStored
+	return metas[0].ID, nil
 }
 
 // Open opens the store of that id. It reads store.json only; keys are read when
@@ -182,24 +202,28 @@ func Create(ctx context.Context, o Options, kind string) (*Store, error) {
 	if err := makeDir(o.Dir); err != nil {
 		return nil, writeError("make the folder of the stores", err)
 	}
-	var locks lockTable
-	lock, err := locks.take(ctx, filepath.Join(o.Dir, ".lock"), 10*time.Second)
+	release, err := lockStores(ctx, o)
 	if err != nil {
 		return nil, fmt.Errorf("create a store: %w", err)
 	}
-	defer lock.release()
-	id, err := Find(o.Dir, kind)
+	defer release()
+	id, err := Find(o, kind)
 	switch {
 	case err == nil:
 		return Open(o, id)
 	case !errors.Is(err, connection.ErrNotStored):
 		return nil, err
 	}
+	return create(ctx, o, kind, "")
+}
+
+// create makes a store. The caller holds the lock of the stores.
+func create(ctx context.Context, o Options, kind, replaces string) (*Store, error) {
 	var raw [8]byte
 	if _, err := io.ReadFull(o.rand(), raw[:]); err != nil {
 		return nil, fmt.Errorf("create a store: %w", err)
 	}
-	s := &Store{opt: o, meta: Meta{Format: metaFormat, ID: hex.EncodeToString(raw[:]), Kind: kind, CreatedAt: o.now().UTC().Round(time.Second)}}
+	s := &Store{opt: o, meta: Meta{Format: metaFormat, ID: hex.EncodeToString(raw[:]), Kind: kind, CreatedAt: o.now().UTC().Round(time.Second), Replaces: replaces}}
 	s.dir = filepath.Join(o.Dir, s.meta.ID)
 	if kind == KindFile {
 		if err := s.newMaster(ctx); err != nil {
@@ -217,6 +241,16 @@ func Create(ctx context.Context, o Options, kind string) (*Store, error) {
 		return nil, writeError("write "+metaFile, err)
 	}
 	return s, nil
+}
+
+// lockStores keeps others from making and removing stores.
+func lockStores(ctx context.Context, o Options) (release func(), err error) {
+	var locks lockTable
+	lock, err := locks.take(ctx, filepath.Join(o.Dir, ".lock"), 10*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	return lock.release, nil
 }
 
 func readMeta(dir string) (Meta, error) {
