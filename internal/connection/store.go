@@ -126,6 +126,9 @@ type Registration struct {
 	SetAt         time.Time         `json:"set_at"`
 	// Item tells the keychain items of a client's secrets apart.
 	Item string `json:"item,omitempty"`
+	// Replaces is SetAt of the registration that a next secret was stored
+	// beside; one that was set later voids it.
+	Replaces time.Time `json:"replaces,omitzero"`
 	// NextSetAt is when the next secret was stored that is to take the place of
 	// the present one; zero when there is none.
 	NextSetAt time.Time `json:"-"`

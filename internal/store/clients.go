@@ -66,7 +66,7 @@ func (s *Store) clientDoc(hash, suffix string) (connection.Registration, []byte,
 	rest, ok := bytes.CutPrefix(doc, []byte(clientMagic))
 	line, box, cut := bytes.Cut(rest, []byte{'\n'})
 	var r connection.Registration
-	if !ok || !cut || json.Unmarshal(line, &r) != nil || clientHash(r.Provider, r.Project) != hash {
+	if !ok || !cut || json.Unmarshal(line, &r) != nil || clientHash(r.Provider, r.Project) != hash || !slices.Contains(clientSlots(), r.Item) {
 		return connection.Registration{}, nil, fmt.Errorf("%w: the client registration %s", connection.ErrCorrupt, hash)
 	}
 	return r, box, nil

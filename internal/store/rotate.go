@@ -70,14 +70,14 @@ func (s *Store) dropItems(ctx context.Context, hash string, slots []string) erro
 }
 
 // nextOf reads the file of the next secret of r; connection.ErrNotStored when
-// there is none. One that was stored for another client id, endpoint or method
-// is none.
+// there is none. One that was stored beside another registration is none: it was
+// left by a process that was killed while it set the client anew.
 func (s *Store) nextOf(hash string, r *connection.Registration) (*connection.Registration, error) {
 	next, _, err := s.clientDoc(hash, nextSuffix)
 	if err != nil {
 		return nil, err
 	}
-	if bindingOf(&next) != bindingOf(r) {
+	if bindingOf(&next) != bindingOf(r) || !next.Replaces.Equal(r.SetAt) {
 		return nil, connection.ErrNotStored
 	}
 	return &next, nil
@@ -110,6 +110,7 @@ func (s *Store) SetNext(ctx context.Context, r *connection.Registration, t secre
 	}
 	used := s.usedItems(ctx, hash)
 	next := present
+	next.Replaces = present.SetAt
 	if err := s.writeClient(ctx, hash, nextSuffix, &next, t, used); err != nil {
 		return err
 	}
@@ -151,8 +152,12 @@ func (s *Store) PromoteNext(ctx context.Context, r *connection.Registration, use
 		return err
 	}
 	defer unlock()
-	next, err := s.nextOf(hash, r)
-	if errors.Is(err, connection.ErrNotStored) {
+	present, _, err := s.clientFile(hash)
+	if err != nil {
+		return err
+	}
+	next, err := s.nextOf(hash, &present)
+	if errors.Is(err, connection.ErrNotStored) || err == nil && bindingOf(&present) != bindingOf(r) {
 		return nil
 	}
 	if err != nil {
@@ -164,13 +169,6 @@ func (s *Store) PromoteNext(ctx context.Context, r *connection.Registration, use
 	}
 	if !used.IsZero() && !t.Equal(used) {
 		return nil
-	}
-	present, _, err := s.clientFile(hash)
-	if err != nil {
-		return err
-	}
-	if bindingOf(&present) != bindingOf(next) {
-		return nil // another client was set meanwhile
 	}
 	items := s.usedItems(ctx, hash)
 	dir := filepath.Join(s.dir, clientsDir)
