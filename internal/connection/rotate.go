@@ -76,36 +76,40 @@ func clientRefused(ans oauth.Answer, err error) bool {
 	return false
 }
 
-// sendLogin sends the request of a login once, and with a next client secret
-// that was refused once more with the present one. A secret that a person gave
-// for this login alone has no next one. It returns the secret that was accepted
-// and is to be promoted; zero for none.
+// sendLogin sends the request of a login once. Where it uses nothing up, it
+// carries the next client secret, and when that is refused it is sent once more
+// with the present one. A code is sent at most once, and so with the present one
+// alone. sendLogin returns the secret that was accepted and is to be promoted;
+// zero for none.
 func (s *Source) sendLogin(ctx context.Context, guard Guard, l *Login) (oauth.Answer, secret.Text, error) {
 	next := s.nextOfLogin(ctx, l)
-	if next.IsZero() {
-		ans, err := s.sendOnce(ctx, guard, l, *l.Request)
-		return ans, secret.Text{}, err
-	}
 	req := *l.Request
-	req.Client.Secret = next
+	reusable := l.Draft.ByClient() || l.Draft.Flow == FlowImport
+	if reusable && !next.IsZero() {
+		req.Client.Secret = next
+	}
 	ans, err := s.sendOnce(ctx, guard, l, req)
-	if err != nil {
+	if err != nil || next.IsZero() {
 		return ans, secret.Text{}, err
 	}
 	_, refused := oauth.ParseToken(ans, rules(&l.Draft.Pins))
 	switch {
-	case refused == nil:
+	case refused == nil && reusable:
 		if !l.Client.Secret.IsZero() {
 			l.Client.Secret = next
 		}
 		return ans, next, nil
-	case clientRefused(ans, refused):
+	case clientRefused(ans, refused) && reusable:
 		s.warnNextRefused(&l.Draft)
 		ans, err = s.sendOnce(ctx, guard, l, *l.Request)
+	case clientRefused(ans, refused):
+		s.warn("a code is sent once, with the present client secret; 'apiauth client set %s --promote' puts the next one in its place", l.Draft.Provider)
 	}
 	return ans, secret.Text{}, err
 }
 
+// nextOfLogin finds the next client secret for a login. A secret that a person
+// gave for this login alone has none.
 func (s *Source) nextOfLogin(ctx context.Context, l *Login) secret.Text {
 	given := l.Request.Client.Secret
 	if given.IsZero() || l.Request.Client.Method != l.Draft.Pins.AuthMethod {

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/apiauth/apiauth/internal/connection"
+	"github.com/apiauth/apiauth/internal/oauth"
+	"github.com/apiauth/apiauth/internal/providers"
 	"github.com/apiauth/apiauth/internal/sandbox"
 	"github.com/apiauth/apiauth/internal/secret"
 	"github.com/apiauth/apiauth/internal/store"
@@ -36,6 +38,23 @@ func (r *rotation) connectAs(name string, given secret.Text) {
 	l.Request.Client.Secret = given
 	_, err := r.process().Enroll(r.Context(), l)
 	r.must(err)
+}
+
+// byItself stores a connection of the client itself.
+func (r *rotation) byItself(name string, given secret.Text) error {
+	r.Helper()
+	def, err := r.catalogue.Get("sandbox")
+	r.must(err)
+	pins, err := def.Pin(providers.PinOptions{Flow: connection.FlowClientCredentials, HasSecret: true})
+	r.must(err)
+	_, err = r.process().Enroll(r.Context(), connection.Login{
+		Draft: connection.Header{Name: name, Provider: "sandbox", ProviderDigest: def.Digest, Flow: connection.FlowClientCredentials, ScopesAsked: []string{"items.read"}, Pins: pins},
+		Request: &oauth.TokenRequest{
+			Endpoint: pins.TokenEndpoint, Client: connection.Client(&pins, given), AllowInsecureLoopback: true,
+			Form: oauth.ClientCredentialsForm("items.read", nil),
+		},
+	})
+	return err
 }
 
 func (r *rotation) registration() *connection.Registration {
@@ -115,13 +134,13 @@ func TestNextSecret(t *testing.T) {
 				}
 			})
 		})
-		t.Run(name+"/login", func(t *testing.T) {
+		t.Run(name+"/login of the client itself", func(t *testing.T) {
 			bothKinds(t, strict(), func(rig *rig) {
 				r := rotating(rig)
 				r.setNext()
 				accepted := c.accepts(r)
 				r.issuer.AcceptSecrets(accepted[0], accepted[1:]...)
-				check(r, "login", func() { r.connectAs("a", r.old) })
+				check(r, "login", func() { r.must(r.byItself("a", r.old)) })
 				r.alive("a")
 			})
 		})
@@ -138,6 +157,31 @@ func TestNextSecret(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestNextSecretAndCode: a code is sent once, with the secret that was good last.
+func TestNextSecretAndCode(t *testing.T) {
+	bothKinds(t, strict(), func(rig *rig) {
+		r := rotating(rig)
+		r.setNext()
+		r.issuer.AcceptSecrets(r.old, r.next)
+		if n := r.requests(func() { r.connectAs("a", r.old) }); n != 1 {
+			r.Errorf("%d requests", n)
+		}
+		r.wantBoth("login")
+		r.issuer.AcceptSecrets(r.next)
+		l := r.login("b", "alice")
+		l.Request.Client.Secret = r.old
+		if n := r.requests(func() {
+			_, err := r.process().Enroll(r.Context(), l)
+			r.wantErr(err, connection.ErrClient)
+		}); n != 1 {
+			r.Errorf("%d requests with one code", n)
+		}
+		if !r.warned("'apiauth client set sandbox --promote'") {
+			r.Errorf("not told: %q", r.warnings)
+		}
+	})
 }
 
 // TestNeitherSecret: two requests and no more, and the grant stays.
@@ -167,7 +211,7 @@ func TestSecretOfOneLogin(t *testing.T) {
 	r.setNext()
 	given := secret.New("given")
 	r.issuer.AcceptSecrets(given, r.next)
-	if n := r.requests(func() { r.connectAs("a", given) }); n != 1 {
+	if n := r.requests(func() { r.must(r.byItself("a", given)) }); n != 1 {
 		t.Errorf("%d requests", n)
 	}
 	r.wantBoth("login")
