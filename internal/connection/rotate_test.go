@@ -311,6 +311,43 @@ func TestProcessesRotateAtOnce(t *testing.T) {
 	}
 }
 
+// TestSourcesRotateAtOnce: the same with a keychain, in one process.
+func TestSourcesRotateAtOnce(t *testing.T) {
+	const count = 20
+	bothKinds(t, strict(), func(rig *rig) {
+		r := rotating(rig)
+		for i := range count {
+			r.connectAs(fmt.Sprintf("c%d", i), r.old)
+		}
+		r.setNext()
+		r.issuer.AcceptSecrets(r.next)
+		r.clock.add(pastExpiry)
+		failures := make(chan error, count)
+		if n := r.requests(func() {
+			for i := range count {
+				src := r.process()
+				go func() {
+					_, err := src.Token(r.Context(), fmt.Sprintf("c%d", i), connection.Option{})
+					failures <- err
+				}()
+			}
+			for range count {
+				if err := <-failures; err != nil {
+					r.Error(err)
+				}
+			}
+		}); n != count {
+			r.Errorf("%d requests", n)
+		}
+		r.wantPromoted("after all of them")
+		for name := range r.mem.Contents() {
+			if _, account, _ := strings.Cut(name, "/"); strings.HasPrefix(account, "client.") && !strings.HasSuffix(account, ".2") {
+				r.Error("an item of the old secret is left")
+			}
+		}
+	})
+}
+
 // TestNextSecretCannotBeRead: the present one does, and a person is told.
 func TestNextSecretCannotBeRead(t *testing.T) {
 	r := rotating(start(t, strict(), store.KindKeychain))
