@@ -123,14 +123,14 @@ func (r *renewal) refresh(ctx context.Context, rec *Record) (Access, error) {
 	if err != nil {
 		return Access{}, err
 	}
-	next := r.nextFor(ctx, &rec.Header)
-	clientSecret := next
-	if next.IsZero() {
+	nextSecret := r.nextFor(ctx, &rec.Header)
+	clientSecret := nextSecret
+	if nextSecret.IsZero() {
 		if clientSecret, err = r.secretFor(ctx, &rec.Header); err != nil {
 			return Access{}, err
 		}
 	}
-	tok, ans, err := r.send(ctx, rec, grant, clientSecret, !next.IsZero())
+	tok, ans, err := r.send(ctx, rec, grant, clientSecret, !nextSecret.IsZero())
 	// From here on the caller's cancellation no longer counts: an answer that
 	// replaced the refresh token must become durable.
 	ctx = context.WithoutCancel(ctx)
@@ -145,18 +145,18 @@ func (r *renewal) refresh(ctx context.Context, rec *Record) (Access, error) {
 	if err != nil {
 		return r.failed(ctx, rec, err)
 	}
-	renewed := r.successor(rec, tok, ans)
-	if err := r.commit(ctx, renewed); err != nil {
+	next := r.successor(rec, tok, ans)
+	if err := r.commit(ctx, next); err != nil {
 		return Access{}, err
 	}
-	renewed = r.follow(ctx, r.guard, renewed)
-	if !next.IsZero() && !r.nextRefused {
-		r.promoteNext(ctx, &rec.Header, next)
-	}
-	if ttl, known := r.access(renewed, true).TTL(r.Now()); known && ttl < r.opt.MinTTL {
+	next = r.follow(ctx, r.guard, next)
+	if ttl, known := r.access(next, true).TTL(r.Now()); known && ttl < r.opt.MinTTL {
 		r.warn("%s gives tokens that live %s; %s was asked for", rec.Provider, ttl.Round(time.Second), r.opt.MinTTL)
 	}
-	return r.access(renewed, true), nil
+	if !nextSecret.IsZero() && !r.nextRefused {
+		r.promoteNext(ctx, &rec.Header, nextSecret)
+	}
+	return r.access(next, true), nil
 }
 
 func (r *renewal) commit(ctx context.Context, rec *Record) error {

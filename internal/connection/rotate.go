@@ -17,8 +17,8 @@ func (s *Source) nextFor(ctx context.Context, h *Header) secret.Text {
 	case oauth.AuthNone, oauth.AuthOmitted, oauth.AuthPrivateKeyJWT, "":
 		return secret.Text{} // no secret is used
 	}
-	if h.Pins.JWTBearer != nil {
-		return secret.Text{}
+	if renewal := h.Pins.Token.Renewal; h.Pins.JWTBearer != nil || renewal != nil && renewal.OmitClient {
+		return secret.Text{} // nor here: an answer would prove nothing
 	}
 	find := s.NextSecret
 	if find == nil {
