@@ -132,6 +132,14 @@ func (*Store) ClientSecret(context.Context, *connection.Registration) (secret.Te
 	return secret.Text{}, connection.ErrNotStored
 }
 
+// NextSecret finds nothing.
+func (*Store) NextSecret(context.Context, *connection.Registration) (secret.Text, error) {
+	return secret.Text{}, nil
+}
+
+// PromoteNext has nothing to promote.
+func (*Store) PromoteNext(context.Context, *connection.Registration, secret.Text) error { return nil }
+
 // SetClient fails: the store cannot be changed.
 func (*Store) SetClient(context.Context, connection.Registration, secret.Text) error {
 	return errReadOnly

@@ -34,12 +34,8 @@ func findingNames() []string {
 	return []string{findUnused, findBroad, findExpiring, findNeedsConnect, findUnverified, findLive, findOldSecret, findAlert}
 }
 
-const (
-	// expiringWithin is how close a deadline is when audit finds it.
-	expiringWithin = 14 * 24 * time.Hour
-	// secretAge is how old a client secret gets before audit finds it.
-	secretAge = 180 * 24 * time.Hour
-)
+// expiringWithin is how close a deadline is when audit finds it.
+const expiringWithin = 14 * 24 * time.Hour
 
 type auditOptions struct {
 	Names  []string
@@ -73,7 +69,7 @@ write a log anew; it does not stop that.
   needs-connect  the grant has ended
   unverified     the log is not what was written (implies --verify)
   live           the provider does not accept the token (implies --live)
-  old-secret     the client secret is older than 180 days
+  old-secret     the client secret is older than remind_secret_age (180 days)
   alert          something unusual was seen within the last 30 days`,
 		Example: `  apiauth audit
   apiauth audit --verify --fail-on unused,broad,expiring
@@ -253,7 +249,7 @@ func (ws *workspace) review(ctx context.Context, s *store.Store, e *statusEntry,
 	}
 	if set, ok := ws.secretSet(s, h); ok {
 		doc.SecretSet = instant(set)
-		if age := now.Sub(set); age > secretAge {
+		if age, old := ws.oldSecret(set); old {
 			find(findOldSecret, "the client secret is %s old", humanDuration(age))
 		}
 	}
@@ -355,6 +351,13 @@ func (ws *workspace) secretSet(s *store.Store, h *connection.Header) (time.Time,
 		}
 	}
 	return time.Time{}, false
+}
+
+// oldSecret returns the age of a client secret, and whether it is time to remind
+// of it.
+func (ws *workspace) oldSecret(set time.Time) (age time.Duration, old bool) {
+	age, limit := ws.app.Now().Sub(set), ws.cfg.SecretAge()
+	return age, limit > 0 && age > limit
 }
 
 func (ws *workspace) printAudit(docs []auditJSON) error {

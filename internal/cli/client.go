@@ -43,6 +43,9 @@ type clientSetOptions struct {
 	Port        int
 	Variables   []string
 	Key         keyFlags
+	Next        bool
+	Promote     bool
+	DropNext    bool
 }
 
 func newClientSetCmd(g *globals) *cobra.Command {
@@ -57,14 +60,23 @@ how to register.
 
 At a terminal the secret is asked for without echo; an empty answer means a
 public client. Elsewhere it is read with --client-secret-stdin. A client that
-signs with a private key brings that with --key-file or --key-stdin.`,
+signs with a private key brings that with --key-file or --key-stdin.
+
+With --next the secret is stored beside the present one. From then on it is tried
+first, and takes the place of the present one once the provider has accepted it;
+until then the present one is used when the provider refuses it. --promote puts
+it in place at once, --drop-next removes it.`,
 		Example: `  apiauth client set github --client-id Iv1.8a61f9b3
   pass show salesforce | apiauth client set salesforce --client-id 3MVG9 --client-secret-stdin
-  apiauth client set gitlab --client-id ab12 --var host=gitlab.example.com --project`,
+  apiauth client set gitlab --client-id ab12 --var host=gitlab.example.com --project
+  pass show salesforce-new | apiauth client set salesforce --next --client-secret-stdin`,
 		Args:              args(between(1, 1)),
 		ValidArgsFunction: oneArg(completeProviders(g)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opts.Provider = args[0]
+			if opts.rotates() {
+				return runClientRotate(cmd.Context(), g, opts)
+			}
 			return runClientSet(cmd.Context(), g, opts)
 		},
 	}
@@ -76,6 +88,9 @@ signs with a private key brings that with --key-file or --key-stdin.`,
 	f.StringVar(&opts.RedirectURI, "redirect-uri", "", "the `URI` that you registered, when it is not the provider's default here")
 	f.IntVar(&opts.Port, "port", 0, "the `PORT` of the redirect URI that you registered")
 	f.StringArrayVar(&opts.Variables, "var", nil, "a part of the provider's addresses, as `NAME=VALUE` (repeat)")
+	f.BoolVar(&opts.Next, "next", false, "store a second secret, which takes the place of the present one once accepted")
+	f.BoolVar(&opts.Promote, "promote", false, "put the next secret in the place of the present one now")
+	f.BoolVar(&opts.DropNext, "drop-next", false, "remove the next secret")
 	return cmd
 }
 
@@ -425,6 +440,7 @@ type clientInfo struct {
 	HasSecret     bool              `json:"has_secret"`
 	Store         string            `json:"store"`
 	SetAt         time.Time         `json:"set_at"`
+	NextSetAt     *time.Time        `json:"next_set_at,omitempty"`
 }
 
 func describeClient(r connection.Registration, kind, redirect string) clientInfo {
@@ -432,6 +448,7 @@ func describeClient(r connection.Registration, kind, redirect string) clientInfo
 		Provider: r.Provider, ClientID: r.ClientID, Scope: "user", Project: r.Project,
 		TokenEndpoint: r.TokenEndpoint, AuthMethod: r.AuthMethod, RedirectURI: redirect,
 		Variables: r.Variables, HasSecret: r.HasSecret, Store: kind, SetAt: r.SetAt,
+		NextSetAt: instant(r.NextSetAt),
 	}
 	if r.Project != "" {
 		info.Scope = "project"
@@ -489,6 +506,9 @@ func runClientList(g *globals, all bool) error {
 		held, scope := "no", "all projects"
 		if c.HasSecret {
 			held = "yes"
+		}
+		if c.NextSetAt != nil {
+			held += ", next " + c.NextSetAt.Format(time.DateOnly)
 		}
 		switch c.Project {
 		case "":

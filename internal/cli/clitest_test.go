@@ -27,6 +27,7 @@ import (
 	"github.com/apiauth/apiauth/internal/inject"
 	"github.com/apiauth/apiauth/internal/keyring"
 	"github.com/apiauth/apiauth/internal/sandbox"
+	"github.com/apiauth/apiauth/internal/secret"
 )
 
 // The test binary becomes apiauth when it is called by that name, over the real
@@ -235,6 +236,7 @@ func scripts(t *testing.T, dir string) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"sandbox":  cmdSandbox,
+			"accepts":  cmdAccepts,
 			"faults":   cmdFaults,
 			"requests": cmdRequests,
 			"visit":    cmdVisit,
@@ -297,6 +299,20 @@ func cmdSandbox(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("SANDBOX_CLIENT_ID", s.ClientID())
 	ts.Setenv("SANDBOX_MACHINE_ID", id)
 	ts.Setenv("SANDBOX_VISITOR", visitor.URL)
+}
+
+// cmdAccepts makes the lines of files the secrets of the confidential client:
+//
+//	accepts FILE [FILE]
+func cmdAccepts(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: accepts FILE [FILE]")
+	}
+	var all []secret.Text
+	for _, file := range args {
+		all = append(all, secret.New(strings.TrimSpace(ts.ReadFile(file))))
+	}
+	server(ts).AcceptSecrets(all[0], all[1:]...)
 }
 
 // visit is the person in front of the browser.

@@ -139,8 +139,14 @@ func (ws *workspace) keptClients(ctx context.Context, s *store.Store, of *string
 		if err != nil {
 			return nil, fmt.Errorf("read the client of %s: %w", oauth.Clean(r.Provider), err)
 		}
-		if !t.IsZero() {
-			list = append(list, kept{Secret: leak.Secret{Connection: r.Provider, Kind: kindClient, Value: t}, registration: &r})
+		next, err := s.NextSecret(ctx, &r)
+		if err != nil {
+			return nil, fmt.Errorf("read the client of %s: %w", oauth.Clean(r.Provider), err)
+		}
+		for _, t := range []secret.Text{t, next} {
+			if !t.IsZero() {
+				list = append(list, kept{Secret: leak.Secret{Connection: r.Provider, Kind: kindClient, Value: t}, registration: &r})
+			}
 		}
 	}
 	return list, nil

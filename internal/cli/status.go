@@ -16,6 +16,7 @@ import (
 	"github.com/apiauth/apiauth/internal/connection"
 	"github.com/apiauth/apiauth/internal/oauth"
 	"github.com/apiauth/apiauth/internal/project"
+	"github.com/apiauth/apiauth/internal/store"
 )
 
 type statusOptions struct {
@@ -258,6 +259,13 @@ func (ws *workspace) printHeader(row func(label, value string), s connection.Sto
 	}
 	row("store", describeStore(s, h))
 	row("connected", h.ConnectedAt.Local().Format("2006-01-02 15:04")+" by "+h.Flow)
+	if kept, ok := s.(*store.Store); ok {
+		if set, known := ws.secretSet(kept, h); known {
+			if age, old := ws.oldSecret(set); old {
+				row("note", fmt.Sprintf("the client secret is %s old ('apiauth client set --next')", humanDuration(age)))
+			}
+		}
+	}
 }
 
 func describeState(h *connection.Header) string {

@@ -316,6 +316,12 @@ func (ws *workspace) sourceOver(s connection.Store, id string) (*connection.Sour
 		}
 		return connection.StoredSecret(ctx, s, id, h)
 	}
+	src.NextSecret = func(ctx context.Context, h *connection.Header) (secret.Text, error) {
+		if t, err := ws.variableSecret(&h.Pins); err != nil || !t.IsZero() {
+			return secret.Text{}, err // a variable holds the only one that counts
+		}
+		return connection.StoredNext(ctx, s, id, h)
+	}
 	ws.traced(src, client)
 	return src, nil
 }

@@ -12,7 +12,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/viper"
 
@@ -51,6 +53,9 @@ type Config struct {
 
 	// NoAudit says that nothing is written to the audit log.
 	NoAudit bool
+	// RemindSecretAge is how old a client secret gets before the user is
+	// reminded of it, such as "180d" or "12h", or "off"; see SecretAge.
+	RemindSecretAge string
 	// Hooks are commands that the user wants run; they come from config.yaml
 	// alone.
 	Hooks Hooks
@@ -106,6 +111,7 @@ func keys() []key {
 		{name: "json", flag: "--json"},
 		{name: "ca_file", text: true},
 		{name: "audit", text: true},
+		{name: "remind_secret_age", text: true},
 	}
 }
 
@@ -121,6 +127,7 @@ type file struct {
 	JSON     *bool   `yaml:"json"`
 	CAFile   *string `yaml:"ca_file"`
 	Audit    *string `yaml:"audit"`
+	Remind   *string `yaml:"remind_secret_age"`
 	Hooks    Hooks   `yaml:"hooks"`
 }
 
@@ -169,6 +176,7 @@ func Load(o LoadOptions) (Config, error) {
 	cfg.JSON = v.GetBool("json")
 	cfg.CAFile = v.GetString("ca_file")
 	cfg.NoAudit = v.GetString("audit") == "off"
+	cfg.RemindSecretAge = v.GetString("remind_secret_age")
 	if cfg.Store != "" {
 		cfg.StoreFrom = path
 		if _, ok := fromEnv["store"]; ok {
@@ -203,8 +211,36 @@ func checkText(name, value string) error {
 		return fmt.Errorf("needs an absolute path, not %q", shown(value))
 	case name == "audit" && value != "on" && value != "off":
 		return fmt.Errorf("is on or off, not %q", shown(value))
+	case name == "remind_secret_age" && value != "off":
+		if _, ok := parseAge(value); !ok {
+			return fmt.Errorf("is a time such as 180d, or off, not %q", shown(value))
+		}
 	}
 	return nil
+}
+
+// SecretAge is RemindSecretAge as a time: 180 days by default, 0 for never.
+func (c *Config) SecretAge() time.Duration {
+	const usual = 180 * 24 * time.Hour
+	switch c.RemindSecretAge {
+	case "":
+		return usual
+	case "off":
+		return 0
+	}
+	age, _ := parseAge(c.RemindSecretAge) // Load has checked it
+	return age
+}
+
+// parseAge reads a time of at most ten years in days or as Go writes it.
+func parseAge(text string) (age time.Duration, ok bool) {
+	const day, most = 24 * time.Hour, 3653
+	if days, cut := strings.CutSuffix(text, "d"); cut {
+		n, err := strconv.Atoi(days)
+		return time.Duration(n) * day, err == nil && n > 0 && n <= most
+	}
+	age, err := time.ParseDuration(text)
+	return age, err == nil && age > 0 && age <= most*day
 }
 
 func readEnv(env Env) (map[string]any, error) {
@@ -287,7 +323,7 @@ func readFile(dir string, hooks *Hooks) (values map[string]any, path string, err
 	for _, t := range []struct {
 		name string
 		text *string
-	}{{"store", f.Store}, {"ca_file", f.CAFile}, {"audit", f.Audit}} {
+	}{{"store", f.Store}, {"ca_file", f.CAFile}, {"audit", f.Audit}, {"remind_secret_age", f.Remind}} {
 		if t.text == nil {
 			continue
 		}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/apiauth/apiauth/internal/strictyaml"
 )
@@ -66,6 +68,21 @@ func TestWordsForBooleans(t *testing.T) {
 	}
 }
 
+func TestSecretAge(t *testing.T) {
+	for text, want := range map[string]time.Duration{"": 180 * 24 * time.Hour, "off": 0, "90d": 90 * 24 * time.Hour, "36h": 36 * time.Hour} {
+		got, err := Load(LoadOptions{Dir: dirWith(t, "remind_secret_age: 7d\n"), Env: environ("APIAUTH_REMIND_SECRET_AGE=" + cmp.Or(text, "180d"))})
+		if err != nil || got.SecretAge() != want {
+			t.Errorf("%q: %v, %v", text, got.SecretAge(), err)
+		}
+	}
+	if got := (&Config{}).SecretAge(); got != 180*24*time.Hour {
+		t.Errorf("by default %v", got)
+	}
+	if got, err := Load(LoadOptions{Dir: dirWith(t, "remind_secret_age: 7d\n")}); err != nil || got.SecretAge() != 7*24*time.Hour {
+		t.Errorf("from the file %v, %v", got.SecretAge(), err)
+	}
+}
+
 func TestLoadFaults(t *testing.T) {
 	for _, c := range []struct {
 		file, env string
@@ -78,6 +95,9 @@ func TestLoadFaults(t *testing.T) {
 		{file: "# c\nstore: vault\n", want: `%s:2:1: store is keychain or file, not "vault"`},
 		{file: "ca_file: ca.pem\n", want: `%s:1:1: ca_file needs an absolute path, not "ca.pem"`},
 		{file: "audit: maybe\n", want: `%s:1:1: audit is on or off, not "maybe"`},
+		{file: "remind_secret_age: soon\n", want: `%s:1:1: remind_secret_age is a time such as 180d, or off, not "soon"`},
+		{env: "APIAUTH_REMIND_SECRET_AGE=0d", want: `APIAUTH_REMIND_SECRET_AGE is a time such as 180d, or off, not "0d"`},
+		{env: "APIAUTH_REMIND_SECRET_AGE=3654d", want: `APIAUTH_REMIND_SECRET_AGE is a time such as 180d, or off, not "3654d"`},
 		{file: "hooks:\n  alert: [notify-send, x]\n", want: `%s:2:3: hooks: alert begins with the absolute path of a program, not with "notify-send"`},
 		{file: "hooks:\n  alarm: [/bin/true]\n", want: `%s:2:3: unknown key "alarm"`},
 		{file: "store_key: abc\n", want: `%s:1:1: unknown key "store_key"`},

@@ -30,6 +30,7 @@ func Environment() []Setting {
 		{Name: "APIAUTH_JSON", Use: "Print data as JSON."},
 		{Name: "APIAUTH_CA_FILE", Use: "PEM file of certificates to trust besides the system's; an absolute path."},
 		{Name: "APIAUTH_AUDIT", Use: "off: write nothing to the audit log of hand-outs; default on."},
+		{Name: "APIAUTH_REMIND_SECRET_AGE", Use: "Age of a client secret at which status and audit remind of it; default 180d, or off."},
 		{Name: "APIAUTH_CONFIG_DIR", Use: "Folder of config.yaml and of your provider definitions."},
 		{Name: "APIAUTH_STATE_DIR", Use: "Folder of projects, stores and the list of bundles."},
 		{Name: "APIAUTH_STORE_KEY", Use: "Key of the file store, made by 'apiauth store key'; also APIAUTH_STORE_KEY_FILE."},

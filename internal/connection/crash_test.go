@@ -12,6 +12,7 @@ import (
 	"github.com/apiauth/apiauth/internal/connection"
 	"github.com/apiauth/apiauth/internal/oauth"
 	"github.com/apiauth/apiauth/internal/sandbox"
+	"github.com/apiauth/apiauth/internal/secret"
 	"github.com/apiauth/apiauth/internal/store"
 )
 
@@ -53,6 +54,10 @@ func (s crashStore) Lock(ctx context.Context, key connection.Key, wait time.Dura
 	s.crash.guard = g
 	s.point("after Lock")
 	return crashGuard{g, s.crash}, nil
+}
+
+func (s crashStore) PromoteNext(ctx context.Context, r *connection.Registration, used secret.Text) error {
+	return around(s.crash, "PromoteNext", func() error { return s.Store.PromoteNext(ctx, r, used) })
 }
 
 type crashGuard struct {

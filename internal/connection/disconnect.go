@@ -109,7 +109,7 @@ func (s *Source) revoke(ctx context.Context, rec *Record, refresh, clientSecret 
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeTimeout)
 	defer cancel()
-	err := s.Issuer.Revoke(ctx, oauth.RevokeRequest{
+	req := oauth.RevokeRequest{
 		Style:                 p.Revocation.Style,
 		Endpoint:              p.RevocationEndpoint,
 		Client:                Client(p, clientSecret),
@@ -118,7 +118,14 @@ func (s *Source) revoke(ctx context.Context, rec *Record, refresh, clientSecret 
 		Subject:               rec.Account.Subject,
 		Rename:                p.Token.Rename,
 		AllowInsecureLoopback: p.AllowInsecureLoopback,
-	})
+	}
+	err := s.Issuer.Revoke(ctx, req)
+	if oauth.ErrorCode(err) == "invalid_client" {
+		if next := s.nextFor(ctx, &rec.Header); !next.IsZero() {
+			req.Client = Client(p, next)
+			err = s.Issuer.Revoke(ctx, req)
+		}
+	}
 	return err == nil, err
 }
 

@@ -45,7 +45,7 @@ type Login struct {
 // ErrAccountDeclined, or the store's.
 func (s *Source) Enroll(ctx context.Context, l Login) (*Record, error) {
 	key := Key{Project: s.Project, Name: l.Draft.Name}
-	next, guard, err := s.enrollLocked(ctx, key, l)
+	next, guard, accepted, err := s.enrollLocked(ctx, key, l)
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +71,11 @@ func (s *Source) Enroll(ctx context.Context, l Login) (*Record, error) {
 	if err := s.place(ctx, guard, next); err != nil {
 		return nil, fmt.Errorf("store the connection %q: %w", key.Name, err)
 	}
-	return s.follow(ctx, guard, next), nil
+	next = s.follow(ctx, guard, next)
+	if !accepted.IsZero() {
+		s.promoteNext(ctx, &next.Header, accepted)
+	}
+	return next, nil
 }
 
 // unlocked stands in for a guard that could not be taken again.
@@ -89,17 +93,18 @@ func (a Account) describe() string {
 	return "an unnamed account"
 }
 
-// enrollLocked returns the record to be, with the lock held.
-func (s *Source) enrollLocked(ctx context.Context, key Key, l Login) (_ *Record, _ Guard, err error) {
+// enrollLocked returns the record to be, with the lock held, and the next client
+// secret when the issuer accepted that.
+func (s *Source) enrollLocked(ctx context.Context, key Key, l Login) (_ *Record, _ Guard, accepted secret.Text, err error) {
 	if l.Answer != nil {
 		// The issuer has given already: there is no way back.
 		ctx = context.WithoutCancel(ctx)
 	} else if l.Request == nil && l.Key.IsZero() {
-		return nil, nil, fmt.Errorf("store the connection %q: the login holds neither a request nor an answer nor a key", key.Name)
+		return nil, nil, accepted, fmt.Errorf("store the connection %q: the login holds neither a request nor an answer nor a key", key.Name)
 	}
 	guard, err := s.Store.Lock(ctx, key, s.lockWait())
 	if err != nil {
-		return nil, nil, fmt.Errorf("store the connection %q: %w", key.Name, err)
+		return nil, nil, accepted, fmt.Errorf("store the connection %q: %w", key.Name, err)
 	}
 	defer func() {
 		if err != nil {
@@ -115,12 +120,12 @@ func (s *Source) enrollLocked(ctx context.Context, key Key, l Login) (_ *Record,
 		s.warn("the stored record of %q is damaged and will be replaced", key.Name)
 		cur = nil
 	case err != nil:
-		return nil, nil, fmt.Errorf("read the connection %q: %w", key.Name, err)
+		return nil, nil, accepted, fmt.Errorf("read the connection %q: %w", key.Name, err)
 	}
 	// An answer that an earlier process sealed must not be written over by an
 	// attempt that may still fail.
 	if cur, _, err = r.recover(ctx, cur); err != nil {
-		return nil, nil, fmt.Errorf("complete what was interrupted for %q: %w", key.Name, err)
+		return nil, nil, accepted, fmt.Errorf("complete what was interrupted for %q: %w", key.Name, err)
 	}
 
 	if !l.Key.IsZero() {
@@ -130,16 +135,16 @@ func (s *Source) enrollLocked(ctx context.Context, key Key, l Login) (_ *Record,
 		next.Body.Access = l.Key
 		next.Body.Kept = l.Callback
 		if err := next.Pins.BindAPI(l.Callback); err != nil {
-			return nil, nil, definite(ErrRefused, err, "bind %q to its API", key.Name)
+			return nil, nil, accepted, definite(ErrRefused, err, "bind %q to its API", key.Name)
 		}
 		s.identify(ctx, next)
-		return next, guard, nil
+		return next, guard, accepted, nil
 	}
 
 	generation, _ := guard.Next(ctx)
 	in := Intent{Kind: IntentExchange, Target: generation, PID: s.PID, Time: s.Now(), Draft: &l.Draft, Kept: l.Callback}
 	if err := guard.Begin(ctx, in); err != nil {
-		return nil, nil, fmt.Errorf("prepare to store %q, nothing was sent: %w", key.Name, err)
+		return nil, nil, accepted, fmt.Errorf("prepare to store %q, nothing was sent: %w", key.Name, err)
 	}
 	var ans oauth.Answer
 	if l.Answer != nil {
@@ -147,33 +152,33 @@ func (s *Source) enrollLocked(ctx context.Context, key Key, l Login) (_ *Record,
 		if err := guard.Seal(ctx, encodeAnswer(ans, secret.Text{})); err != nil {
 			s.warn("the issuer's answer could not be written ahead: %v", err)
 		}
-	} else if ans, err = s.sendOnce(ctx, guard, &l); err != nil {
+	} else if ans, accepted, err = s.sendLogin(ctx, guard, &l); err != nil {
 		_ = guard.Drop()
 		kind := ErrTemporary
 		if errors.Is(err, oauth.ErrRefused) {
 			kind = ErrRefused
 		}
-		return nil, nil, definite(kind, err, "exchange the login for tokens of %q", key.Name)
+		return nil, nil, accepted, definite(kind, err, "exchange the login for tokens of %q", key.Name)
 	}
 	next, err := r.granted(context.WithoutCancel(ctx), cur, l.Draft, l.Callback, ans, l.Client)
 	if err != nil {
 		_ = guard.Drop()
-		return nil, nil, exchangeError(key.Name, err)
+		return nil, nil, accepted, exchangeError(key.Name, err)
 	}
 	keepImported(next, l.Imported)
-	return next, guard, nil
+	return next, guard, accepted, nil
 }
 
 // sendOnce sends the request of a login, and a second time only where it uses
 // nothing up and the first failed because our clock is wrong.
-func (s *Source) sendOnce(ctx context.Context, guard Guard, l *Login) (oauth.Answer, error) {
-	ans, err := sendSealed(ctx, s, guard, *l.Request, l.Imported)
+func (s *Source) sendOnce(ctx context.Context, guard Guard, l *Login, req oauth.TokenRequest) (oauth.Answer, error) {
+	ans, err := sendSealed(ctx, s, guard, req, l.Imported)
 	if err != nil {
 		return ans, err
 	}
-	if _, refused := oauth.ParseToken(ans, rules(&l.Draft.Pins)); l.Request.Skewed(ans, refused) {
+	if _, refused := oauth.ParseToken(ans, rules(&l.Draft.Pins)); req.Skewed(ans, refused) {
 		s.warnClock(ans)
-		return sendSealed(ctx, s, guard, *l.Request, l.Imported)
+		return sendSealed(ctx, s, guard, req, l.Imported)
 	}
 	return ans, nil
 }

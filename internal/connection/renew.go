@@ -33,6 +33,7 @@ type renewal struct {
 	itemRead    bool      // the grant item was read by this process
 	itemGrant   Grant     // what it held
 	sent        Grant     // what the last request carried
+	nextRefused bool      // the issuer did not accept the next client secret
 	requests    int
 	waited      time.Duration
 }
@@ -122,11 +123,14 @@ func (r *renewal) refresh(ctx context.Context, rec *Record) (Access, error) {
 	if err != nil {
 		return Access{}, err
 	}
-	clientSecret, err := r.secretFor(ctx, &rec.Header)
-	if err != nil {
-		return Access{}, err
+	nextSecret := r.nextFor(ctx, &rec.Header)
+	clientSecret := nextSecret
+	if nextSecret.IsZero() {
+		if clientSecret, err = r.secretFor(ctx, &rec.Header); err != nil {
+			return Access{}, err
+		}
 	}
-	tok, ans, err := r.send(ctx, rec, grant, clientSecret)
+	tok, ans, err := r.send(ctx, rec, grant, clientSecret, !nextSecret.IsZero())
 	// From here on the caller's cancellation no longer counts: an answer that
 	// replaced the refresh token must become durable.
 	ctx = context.WithoutCancel(ctx)
@@ -148,6 +152,9 @@ func (r *renewal) refresh(ctx context.Context, rec *Record) (Access, error) {
 	next = r.follow(ctx, r.guard, next)
 	if ttl, known := r.access(next, true).TTL(r.Now()); known && ttl < r.opt.MinTTL {
 		r.warn("%s gives tokens that live %s; %s was asked for", rec.Provider, ttl.Round(time.Second), r.opt.MinTTL)
+	}
+	if !nextSecret.IsZero() && !r.nextRefused {
+		r.promoteNext(ctx, &rec.Header, nextSecret)
 	}
 	return r.access(next, true), nil
 }
@@ -202,7 +209,10 @@ func (r *renewal) grant(ctx context.Context, rec *Record) (Grant, error) {
 
 // send makes the token request, again where that is safe and of use, and
 // returns a valid answer that is sealed in the write-ahead file.
-func (r *renewal) send(ctx context.Context, rec *Record, grant Grant, clientSecret secret.Text) (oauth.Token, oauth.Answer, error) {
+//
+// next says that clientSecret is the client's next one. When the issuer refuses
+// the client for it, the present one is used once.
+func (r *renewal) send(ctx context.Context, rec *Record, grant Grant, clientSecret secret.Text, next bool) (oauth.Token, oauth.Answer, error) {
 	var (
 		started     = r.Now()
 		ambiguous   = !r.interrupted.IsZero() // a request may have been carried out without its answer being stored
@@ -253,6 +263,16 @@ func (r *renewal) send(ctx context.Context, rec *Record, grant Grant, clientSecr
 			return oauth.Token{}, ans, err // the sealed answer stays: a grant may be in it
 		case r.requests >= maxTokenRequests:
 			return oauth.Token{}, ans, r.drop(err)
+		case next && !r.nextRefused && clientRefused(ans, err):
+			// The grant was not looked at. The same request, once, with the
+			// secret that was good before.
+			present, serr := r.secretFor(ctx, &rec.Header)
+			if serr != nil {
+				return oauth.Token{}, ans, r.drop(serr)
+			}
+			r.warnNextRefused(&rec.Header)
+			clientSecret, r.nextRefused = present, true
+			continue
 		case req.Skewed(ans, err) && !signedAgain:
 			signedAgain = true
 			r.warnClock(ans)

@@ -59,6 +59,9 @@ type Source struct {
 	// ClientSecret finds the secret of a connection's client, when its
 	// authentication method needs one. The default asks Store.
 	ClientSecret func(ctx context.Context, h *Header) (secret.Text, error)
+	// NextSecret finds the secret that is to take the place of what ClientSecret
+	// finds; zero when there is none. The default asks Store.
+	NextSecret func(ctx context.Context, h *Header) (secret.Text, error)
 	// Run is a random name of this process, so that a later process can tell
 	// that it is a later one.
 	Run string

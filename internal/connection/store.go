@@ -124,6 +124,14 @@ type Registration struct {
 	Variables     map[string]string `json:"variables,omitempty"`
 	HasSecret     bool              `json:"has_secret"`
 	SetAt         time.Time         `json:"set_at"`
+	// Item tells the keychain items of a client's secrets apart.
+	Item string `json:"item,omitempty"`
+	// Replaces is SetAt of the registration that a next secret was stored
+	// beside; one that was set later voids it.
+	Replaces time.Time `json:"replaces,omitzero"`
+	// NextSetAt is when the next secret was stored that is to take the place of
+	// the present one; zero when there is none.
+	NextSetAt time.Time `json:"-"`
 }
 
 // Clients keeps client registrations.
@@ -138,6 +146,12 @@ type Clients interface {
 	ClientSecret(ctx context.Context, r *Registration) (secret.Text, error)
 	SetClient(ctx context.Context, r Registration, s secret.Text) error
 	RemoveClient(ctx context.Context, provider, project string) error
+	// NextSecret reads the secret that is to take the place of the present one;
+	// zero when there is none.
+	NextSecret(ctx context.Context, r *Registration) (secret.Text, error)
+	// PromoteNext makes the next secret the present one, durably, and removes
+	// the old one; nothing when used is not the next one any more.
+	PromoteNext(ctx context.Context, r *Registration, used secret.Text) error
 }
 
 // Client makes the authenticated client of a token request from pins and the

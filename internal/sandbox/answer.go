@@ -102,7 +102,7 @@ func (s *Server) authenticate(r *http.Request, form url.Values) (*client, *refus
 		return nil, badClient(method == authBasic, "no such client")
 	case c.method != method:
 		return nil, badClient(method == authBasic, "this client is registered for "+c.method+", not for "+method)
-	case method != authNone && !given.Equal(c.secret):
+	case method != authNone && !s.knows(c, given):
 		return nil, badClient(method == authBasic, "the client secret is wrong")
 	}
 	return c, nil

@@ -17,6 +17,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -157,7 +158,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	}
 	s.clients = map[string]*client{
 		publicClient:  {id: publicClient, name: "Sandbox app", method: authNone},
-		privateClient: {id: privateClient, name: "Sandbox machine app", method: method, secret: secretText},
+		privateClient: {id: privateClient, name: "Sandbox machine app", method: method, secrets: []secret.Text{secretText}},
 	}
 
 	var lc net.ListenConfig
@@ -211,9 +212,27 @@ func (s *Server) APIBase() string { return s.origin + "/api" }
 // ClientID returns the id of the public native client, which has no secret.
 func (s *Server) ClientID() string { return publicClient }
 
-// ConfidentialClient returns the id and the secret of the confidential client.
+// ConfidentialClient returns the id and the secret of the confidential client;
+// of several, the first.
 func (s *Server) ConfidentialClient() (id string, clientSecret secret.Text) {
-	return privateClient, s.clients[privateClient].secret
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return privateClient, s.clients[privateClient].secrets[0]
+}
+
+// AcceptSecrets makes these, one at least, the secrets of the confidential
+// client: two while it changes over from one to the other.
+func (s *Server) AcceptSecrets(first secret.Text, more ...secret.Text) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clients[privateClient].secrets = append([]secret.Text{first}, more...)
+}
+
+// knows reports whether a secret is one of a client's.
+func (s *Server) knows(c *client, given secret.Text) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(c.secrets, given.Equal)
 }
 
 // RegisterRedirect adds a redirect URI for both clients, under the rules of

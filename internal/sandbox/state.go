@@ -20,7 +20,7 @@ const (
 // client is a client registration.
 type client struct {
 	id, name, method string
-	secret           secret.Text
+	secrets          []secret.Text // any of them is good
 }
 
 // account is a person that the sandbox knows.

@@ -46,10 +46,17 @@ func clientHash(provider, project string) string {
 	return hex.EncodeToString(sum[:12])
 }
 
-func clientItem(hash string) string { return "client." + hash }
+// clientItem is the keychain item of a secret; slot tells those of one client
+// apart.
+func clientItem(hash, slot string) string { return "client." + hash + slot }
 
+// clientFile reads the registration of a client.
 func (s *Store) clientFile(hash string) (connection.Registration, []byte, error) {
-	doc, err := readFile(filepath.Join(s.dir, clientsDir), hash+recordSuffix)
+	return s.clientDoc(hash, recordSuffix)
+}
+
+func (s *Store) clientDoc(hash, suffix string) (connection.Registration, []byte, error) {
+	doc, err := readFile(filepath.Join(s.dir, clientsDir), hash+suffix)
 	if err != nil {
 		return connection.Registration{}, nil, err
 	}
@@ -59,7 +66,7 @@ func (s *Store) clientFile(hash string) (connection.Registration, []byte, error)
 	rest, ok := bytes.CutPrefix(doc, []byte(clientMagic))
 	line, box, cut := bytes.Cut(rest, []byte{'\n'})
 	var r connection.Registration
-	if !ok || !cut || json.Unmarshal(line, &r) != nil || clientHash(r.Provider, r.Project) != hash {
+	if !ok || !cut || json.Unmarshal(line, &r) != nil || clientHash(r.Provider, r.Project) != hash || !slices.Contains(clientSlots(), r.Item) {
 		return connection.Registration{}, nil, fmt.Errorf("%w: the client registration %s", connection.ErrCorrupt, hash)
 	}
 	return r, box, nil
@@ -84,6 +91,7 @@ func (s *Store) Registrations() ([]connection.Registration, error) {
 		if err != nil {
 			return nil, err
 		}
+		s.noteNext(hash, &r)
 		all = append(all, r)
 	}
 	slices.SortFunc(all, func(a, b connection.Registration) int {
@@ -96,8 +104,10 @@ func (s *Store) Registrations() ([]connection.Registration, error) {
 // user's.
 func (s *Store) Registration(provider, project string) (*connection.Registration, error) {
 	for _, scope := range []string{project, ""} {
-		r, _, err := s.clientFile(clientHash(provider, scope))
+		hash := clientHash(provider, scope)
+		r, _, err := s.clientFile(hash)
 		if err == nil {
+			s.noteNext(hash, &r)
 			return &r, nil
 		}
 		if !errors.Is(err, connection.ErrNotStored) {
@@ -114,9 +124,27 @@ func (s *Store) ClientSecret(ctx context.Context, r *connection.Registration) (s
 		return secret.Text{}, nil
 	}
 	hash := clientHash(r.Provider, r.Project)
+	held := *r
+	for {
+		t, err := s.clientSecret(ctx, hash, recordSuffix, &held)
+		if err == nil || !errors.Is(err, connection.ErrStoreKey) {
+			return t, err
+		}
+		// Another process may have put the next secret in its place meanwhile,
+		// and then the item is another one.
+		now, _, ferr := s.clientFile(hash)
+		if ferr != nil || now.Item == held.Item || bindingOf(&now) != bindingOf(r) {
+			return secret.Text{}, err
+		}
+		held = now
+	}
+}
+
+// clientSecret opens the secret of r, which the file with suffix holds or names.
+func (s *Store) clientSecret(ctx context.Context, hash, suffix string, r *connection.Registration) (secret.Text, error) {
 	var doc []byte
 	if s.meta.Kind == KindKeychain {
-		t, err := s.opt.Keychain.Get(ctx, s.service(), clientItem(hash))
+		t, err := s.opt.Keychain.Get(ctx, s.service(), clientItem(hash, r.Item))
 		if err != nil {
 			if s.notFound(err) {
 				return secret.Text{}, fmt.Errorf("%w: the keychain no longer holds the client secret of %s", connection.ErrStoreKey, r.Provider)
@@ -128,7 +156,7 @@ func (s *Store) ClientSecret(ctx context.Context, r *connection.Registration) (s
 		if err := s.openMaster(ctx); err != nil {
 			return secret.Text{}, err
 		}
-		_, box, err := s.clientFile(hash)
+		_, box, err := s.clientDoc(hash, suffix)
 		if err != nil {
 			return secret.Text{}, err
 		}
@@ -149,7 +177,8 @@ func (s *Store) ClientSecret(ctx context.Context, r *connection.Registration) (s
 	return t, nil
 }
 
-// SetClient stores a registration and its secret, over an earlier one.
+// SetClient stores a registration and its secret, over an earlier one and its
+// next secret.
 func (s *Store) SetClient(ctx context.Context, r connection.Registration, t secret.Text) error {
 	r.SetAt = s.opt.now().UTC()
 	return s.putClient(ctx, r, t)
@@ -157,75 +186,96 @@ func (s *Store) SetClient(ctx context.Context, r connection.Registration, t secr
 
 // putClient is SetClient that leaves the age of the registration as it is.
 func (s *Store) putClient(ctx context.Context, r connection.Registration, t secret.Text) error {
-	dir := filepath.Join(s.dir, clientsDir)
-	if err := makeDir(dir); err != nil {
-		return writeError("make the folder of the clients", err)
-	}
 	hash := clientHash(r.Provider, r.Project)
-	unlock, err := s.lockClient(ctx, hash)
+	unlock, err := s.openClients(ctx, hash)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if err := s.alive(); err != nil {
+	used := s.usedItems(ctx, hash)
+	if err := s.writeClient(ctx, hash, recordSuffix, &r, t, used); err != nil {
 		return err
 	}
-	before, _, beforeErr := s.clientFile(hash)
+	if err := removeFile(filepath.Join(s.dir, clientsDir, hash+nextSuffix)); err != nil {
+		return writeError("remove the next client secret of "+r.Provider, err)
+	}
+	if err := s.dropItems(ctx, hash, used); err != nil {
+		return fmt.Errorf("remove the earlier client secret of %s: %w", r.Provider, err)
+	}
+	return nil
+}
+
+// writeClient stores r and its secret under suffix, durably. In a keychain the
+// secret gets an item of its own, none of used: one that works must survive when
+// its successor cannot be stored.
+func (s *Store) writeClient(ctx context.Context, hash, suffix string, r *connection.Registration, t secret.Text, used []string) error {
 	undo := func() {}
-	r.HasSecret = !t.IsZero()
-	line, err := json.Marshal(r)
+	r.HasSecret, r.Item, r.NextSetAt = !t.IsZero(), "", time.Time{}
+	b := bindingOf(r)
+	b.Secret = t.Reveal()
+	plain, err := json.Marshal(b)
 	if err != nil {
 		return err
 	}
-	doc := append([]byte(clientMagic), append(line, '\n')...)
-	if r.HasSecret {
-		b := bindingOf(&r)
-		b.Secret = t.Reveal()
-		plain, err := json.Marshal(b)
-		if err != nil {
+	var box []byte
+	switch {
+	case !r.HasSecret:
+	case s.meta.Kind == KindKeychain:
+		r.Item = freeItem(used)
+		item := clientItem(hash, r.Item)
+		undo = func() { _ = s.opt.Keychain.Delete(context.WithoutCancel(ctx), s.service(), item) }
+		if err := s.opt.Keychain.Set(ctx, s.service(), item, secret.New(string(plain))); err != nil {
+			undo()
 			return err
 		}
-		if s.meta.Kind == KindKeychain {
-			// A secret that works must survive when its successor cannot be
-			// stored.
-			if old, err := s.opt.Keychain.Get(ctx, s.service(), clientItem(hash)); err == nil {
-				undo = func() { _ = s.opt.Keychain.Set(context.WithoutCancel(ctx), s.service(), clientItem(hash), old) }
-			} else if !s.notFound(err) {
-				return err
-			} else {
-				undo = func() { _ = s.opt.Keychain.Delete(context.WithoutCancel(ctx), s.service(), clientItem(hash)) }
-			}
-			if err := s.opt.Keychain.Set(ctx, s.service(), clientItem(hash), secret.New(string(plain))); err != nil {
-				return err
-			}
-			back, err := s.opt.Keychain.Get(ctx, s.service(), clientItem(hash))
-			if err != nil && !s.notFound(err) {
-				return err
-			}
-			if err != nil || back.Reveal() != string(plain) {
-				return fmt.Errorf("store the client secret: %w", connection.ErrNotKept)
-			}
-		} else {
-			if err := s.openMaster(ctx); err != nil {
-				return err
-			}
-			box, err := sealBox(s.opt.rand(), s.subkey(clientKind, hash), plain, s.binding(clientKind, connection.Key{Name: hash}, nil))
-			if err != nil {
-				return err
-			}
-			doc = append(doc, box...)
+		back, err := s.opt.Keychain.Get(ctx, s.service(), item)
+		if err != nil && !s.notFound(err) {
+			undo()
+			return err
+		}
+		if err != nil || back.Reveal() != string(plain) {
+			undo()
+			return fmt.Errorf("store the client secret: %w", connection.ErrNotKept)
+		}
+	default:
+		if err := s.openMaster(ctx); err != nil {
+			return err
+		}
+		if box, err = sealBox(s.opt.rand(), s.subkey(clientKind, hash), plain, s.binding(clientKind, connection.Key{Name: hash}, nil)); err != nil {
+			return err
 		}
 	}
-	if err := s.writeFile(dir, hash+recordSuffix, doc); err != nil {
+	line, err := json.Marshal(r)
+	if err != nil {
 		undo()
+		return err
+	}
+	doc := append([]byte(clientMagic), append(line, '\n')...)
+	if err := s.writeFile(filepath.Join(s.dir, clientsDir), hash+suffix, append(doc, box...)); err != nil {
+		// The file may have been replaced all the same: then its secret stays.
+		if now, _, ferr := s.clientDoc(hash, suffix); ferr != nil || now.Item != r.Item {
+			undo()
+		}
 		return writeError("write the client registration of "+r.Provider, err)
 	}
-	if s.meta.Kind == KindKeychain && !r.HasSecret && beforeErr == nil && before.HasSecret {
-		if err := s.opt.Keychain.Delete(ctx, s.service(), clientItem(hash)); err != nil && !s.notFound(err) {
-			return fmt.Errorf("remove the earlier client secret of %s: %w", r.Provider, err)
-		}
-	}
 	return nil
+}
+
+// openClients makes the folder of the clients and takes the lock of one, in a
+// store that is still there.
+func (s *Store) openClients(ctx context.Context, hash string) (unlock func(), err error) {
+	if err := makeDir(filepath.Join(s.dir, clientsDir)); err != nil {
+		return nil, writeError("make the folder of the clients", err)
+	}
+	unlock, err = s.lockClient(ctx, hash)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.alive(); err != nil {
+		unlock()
+		return nil, err
+	}
+	return unlock, nil
 }
 
 // lockClient keeps two writers of one registration apart, so that its file and
@@ -250,16 +300,20 @@ func (s *Store) RemoveClient(ctx context.Context, provider, project string) erro
 		return err
 	}
 	defer unlock()
-	r, _, err := s.clientFile(hash)
-	if err != nil {
+	if _, _, err := s.clientFile(hash); err != nil {
 		return err
 	}
-	if r.HasSecret && s.meta.Kind == KindKeychain {
-		if err := s.opt.Keychain.Delete(ctx, s.service(), clientItem(hash)); err != nil && !s.notFound(err) {
-			return err
-		}
+	used := s.usedItems(ctx, hash)
+	if len(used) > 0 {
+		used = clientSlots() // what a process that was killed may have left, too
+	}
+	if err := s.dropItems(ctx, hash, used); err != nil {
+		return err
 	}
 	dir := filepath.Join(s.dir, clientsDir)
+	if err := removeFile(filepath.Join(dir, hash+nextSuffix)); err != nil {
+		return writeError("remove the next client secret of "+provider, err)
+	}
 	if err := removeFile(filepath.Join(dir, hash+recordSuffix)); err != nil {
 		return writeError("remove the client registration of "+provider, err)
 	}

@@ -221,7 +221,17 @@ func copyClients(ctx context.Context, from, to *Store, project string) error {
 		if err != nil {
 			return err
 		}
+		next, err := from.NextSecret(ctx, &r)
+		if err != nil {
+			return err
+		}
 		if err := to.putClient(ctx, r, secret); err != nil {
+			return err
+		}
+		if next.IsZero() {
+			continue
+		}
+		if err := to.SetNext(ctx, &r, next); err != nil {
 			return err
 		}
 	}
