@@ -47,7 +47,10 @@ func Successor(ctx context.Context, o Options, from *Store, used func(id string)
 			return nil, err
 		}
 		if used(m.ID) {
-			return s, s.CheckKey(ctx)
+			if err := s.CheckKey(ctx); err != nil {
+				return nil, err
+			}
+			return s, nil
 		}
 		if err := s.Wipe(ctx, "", nil); err != nil {
 			return nil, fmt.Errorf("empty the store %s of an interrupted run: %w", m.ID, err)
