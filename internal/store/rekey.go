@@ -236,6 +236,15 @@ func remove(ctx context.Context, s *Store) (gone bool, err error) {
 	return true, syncDir(s.opt.Dir)
 }
 
+// alive sees that the store was not removed since it was opened: what is written
+// then would never be found again.
+func (s *Store) alive() error {
+	if _, err := os.Lstat(filepath.Join(s.dir, metaFile)); errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%w: the connections were moved out of the store %s meanwhile; run it again", connection.ErrStoreRead, s.meta.ID)
+	}
+	return nil
+}
+
 // removeLocks removes a folder that holds nothing but locks that are free.
 func (s *Store) removeLocks(ctx context.Context, dir string) (empty bool, err error) {
 	entries, err := os.ReadDir(dir)
