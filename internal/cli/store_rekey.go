@@ -18,7 +18,7 @@ import (
 
 const (
 	newKeyVariable        = "APIAUTH_STORE_KEY_NEW"
-	newPassphraseVariable = "APIAUTH_STORE_PASSPHRASE_NEW"
+	newPassphraseVariable = "APIAUTH_STORE_PASSPHRASE_NEW" //nolint:gosec // the name of a variable
 )
 
 func newStoreRekeyCmd(g *globals) *cobra.Command {

@@ -63,15 +63,6 @@ func (s *Store) Lock(ctx context.Context, key connection.Key, wait time.Duration
 	return &guard{store: s, key: key, dir: dir, lock: lock}, nil
 }
 
-// alive sees that the store was not removed since it was opened: what is written
-// then would never be found again.
-func (s *Store) alive() error {
-	if _, err := os.Lstat(filepath.Join(s.dir, metaFile)); errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("%w: the connections were moved out of the store %s meanwhile; run it again", connection.ErrStoreRead, s.meta.ID)
-	}
-	return nil
-}
-
 // Unlock releases the lock. It may be called more than once.
 func (g *guard) Unlock() {
 	g.closeJournal()

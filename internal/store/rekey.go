@@ -47,7 +47,10 @@ func Successor(ctx context.Context, o Options, from *Store, used func(id string)
 			return nil, err
 		}
 		if used(m.ID) {
-			return s, s.CheckKey(ctx)
+			if err := s.CheckKey(ctx); err != nil {
+				return nil, err
+			}
+			return s, nil
 		}
 		if err := s.Wipe(ctx, "", nil); err != nil {
 			return nil, fmt.Errorf("empty the store %s of an interrupted run: %w", m.ID, err)
@@ -231,6 +234,15 @@ func remove(ctx context.Context, s *Store) (gone bool, err error) {
 		return false, s.writeFile(s.dir, metaFile, meta)
 	}
 	return true, syncDir(s.opt.Dir)
+}
+
+// alive sees that the store was not removed since it was opened: what is written
+// then would never be found again.
+func (s *Store) alive() error {
+	if _, err := os.Lstat(filepath.Join(s.dir, metaFile)); errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%w: the connections were moved out of the store %s meanwhile; run it again", connection.ErrStoreRead, s.meta.ID)
+	}
+	return nil
 }
 
 // removeLocks removes a folder that holds nothing but locks that are free.

@@ -219,6 +219,7 @@ func Create(ctx context.Context, o Options, kind string) (*Store, error) {
 
 // create makes a store. The caller holds the lock of the stores.
 func create(ctx context.Context, o Options, kind, replaces string) (*Store, error) {
+	removeUnfinished(o.Dir)
 	var raw [8]byte
 	if _, err := io.ReadFull(o.rand(), raw[:]); err != nil {
 		return nil, fmt.Errorf("create a store: %w", err)
@@ -241,6 +242,29 @@ func create(ctx context.Context, o Options, kind, replaces string) (*Store, erro
 		return nil, writeError("write "+metaFile, err)
 	}
 	return s, nil
+}
+
+// removeUnfinished removes the empty folders of stores whose making or removal
+// was cut off: their store.json was never written, or went first.
+func removeUnfinished(dir string) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		if !e.IsDir() || !isID(e.Name()) {
+			continue
+		}
+		if _, err := os.Lstat(filepath.Join(path, metaFile)); !errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		found, _ := filepath.Glob(filepath.Join(path, "."+metaFile+".*"+temporarySuffix)) // fails for a pattern alone
+		for _, f := range found {
+			_ = os.Remove(f)
+		}
+		_ = os.Remove(path) // not when anything is in it
+	}
 }
 
 // lockStores keeps others from making and removing stores.
