@@ -2,7 +2,6 @@ package flow
 
 import (
 	"context"
-	"crypto/subtle"
 	"errors"
 	"io"
 	"net/http"
@@ -139,22 +138,8 @@ func (g *login) takeFragment(w http.ResponseWriter, r *http.Request) {
 // section 4.2.2). What it says about the token is handed on as an answer of the
 // token endpoint would be, and judged like one.
 func (e expectation) readFragment(fragment string, now time.Time) (response, problem) {
-	v, err := url.ParseQuery(strings.TrimPrefix(fragment, "?"))
-	if err != nil || len(v) > maxParams {
-		return response{}, problemQuery
-	}
-	for _, values := range v {
-		if len(values) > 1 {
-			return response{}, problemRepeated
-		}
-	}
-	switch state := v.Get("state"); {
-	case state == "":
-		return response{}, problemNoState
-	case e.state == "" || subtle.ConstantTimeCompare([]byte(state), []byte(e.state)) != 1:
-		return response{}, problemState
-	}
-	if p := e.checkIssuer(v); p != "" {
+	v, p := e.open(strings.TrimPrefix(fragment, "?"))
+	if p != "" {
 		return response{}, p
 	}
 	failed := v.Get("error")

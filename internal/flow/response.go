@@ -58,25 +58,32 @@ type response struct {
 	extra  map[string]string
 }
 
-// read checks the query of an authorization response (RFC 6749 section 4.1.2,
-// RFC 9207). An error response must pass the same checks as a code.
-func (e expectation) read(rawQuery string) (response, problem) {
-	v, err := url.ParseQuery(rawQuery)
+// open checks what all authorization responses share: bounded parameters, none
+// repeated, our state and, where the provider sends it, its issuer.
+func (e expectation) open(raw string) (url.Values, problem) {
+	v, err := url.ParseQuery(raw)
 	if err != nil || len(v) > maxParams {
-		return response{}, problemQuery
+		return nil, problemQuery
 	}
 	for _, values := range v {
 		if len(values) > 1 {
-			return response{}, problemRepeated
+			return nil, problemRepeated
 		}
 	}
 	switch state := v.Get("state"); {
 	case state == "":
-		return response{}, problemNoState
+		return nil, problemNoState
 	case e.state == "" || subtle.ConstantTimeCompare([]byte(state), []byte(e.state)) != 1:
-		return response{}, problemState
+		return nil, problemState
 	}
-	if p := e.checkIssuer(v); p != "" {
+	return v, e.checkIssuer(v)
+}
+
+// read checks the query of an authorization response (RFC 6749 section 4.1.2,
+// RFC 9207). An error response must pass the same checks as a code.
+func (e expectation) read(rawQuery string) (response, problem) {
+	v, p := e.open(rawQuery)
+	if p != "" {
 		return response{}, p
 	}
 	param := cmp.Or(e.codeParam, "code")

@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"github.com/apiauth/apiauth/internal/secret"
+	"github.com/apiauth/apiauth/test/peers"
 )
 
 // testKey is a private key with its public half.
@@ -341,10 +342,7 @@ func TestParseKeyFile(t *testing.T) {
 // TestEncryptedKeys: keys that OpenSSL encrypted, as Box gives them out beside
 // their passphrase.
 func TestEncryptedKeys(t *testing.T) {
-	openssl, err := exec.LookPath("openssl")
-	if err != nil {
-		t.Skip("openssl is not installed")
-	}
+	openssl := peers.Program(t, "apt-get install openssl", "openssl")
 	dir := t.TempDir()
 	plain := filepath.Join(dir, "plain.pem")
 	run := func(args ...string) {
