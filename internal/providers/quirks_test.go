@@ -40,12 +40,16 @@ func TestEveryQuirkHasAnEntry(t *testing.T) {
 		{"client in the header", method("client_secret_basic")},
 		{"client in the body", method("client_secret_post")},
 		{"public client", method("none")},
-		{"a client that signs", func(p entry) bool { return slices.Contains(p.Flows, "jwt-bearer") || p.TokenEndpointAuthMethod == "private_key_jwt" }},
+		{"a client that signs", func(p entry) bool {
+			return slices.Contains(p.Flows, "jwt-bearer") || p.TokenEndpointAuthMethod == "private_key_jwt"
+		}},
 		{"secret as the user name", method("secret_as_username")},
 		{"JSON requests", func(p entry) bool { return p.Token.Request == "json" }},
 		{"GET requests", func(p entry) bool { return p.Token.Request == "get" }},
 		{"parameters of the authorization request", func(p entry) bool { return len(p.Authorize) > 0 }},
-		{"parameters of token requests", func(p entry) bool { return len(p.Token.Params)+len(p.Token.ExchangeParams)+len(p.Token.RefreshParams) > 0 }},
+		{"parameters of token requests", func(p entry) bool {
+			return len(p.Token.Params)+len(p.Token.ExchangeParams)+len(p.Token.RefreshParams) > 0
+		}},
 		{"nested answers", func(p entry) bool { return p.Token.Inside != "" }},
 		{"renamed fields of answers", func(p entry) bool { return len(p.Token.Fields) > 0 }},
 		{"errors of other names", func(p entry) bool { return len(p.Token.ErrorCodes) > 0 }},
@@ -63,8 +67,12 @@ func TestEveryQuirkHasAnEntry(t *testing.T) {
 		{"an API host from the answer", from(providers.FromToken)},
 		{"a part of addresses from the callback", from(providers.FromCallback)},
 		{"a second call for the site", func(p entry) bool { return p.Site.Endpoint != "" }},
-		{"tenants and regions", func(p entry) bool { return slices.ContainsFunc(p.Variables, func(v providers.Variable) bool { return v.From == "" || v.From == providers.FromUser }) }},
-		{"servers of one's own", func(p entry) bool { return slices.ContainsFunc(p.Variables, func(v providers.Variable) bool { return v.Host }) }},
+		{"tenants and regions", func(p entry) bool {
+			return slices.ContainsFunc(p.Variables, func(v providers.Variable) bool { return v.From == "" || v.From == providers.FromUser })
+		}},
+		{"servers of one's own", func(p entry) bool {
+			return slices.ContainsFunc(p.Variables, func(v providers.Variable) bool { return v.Host })
+		}},
 		{"another header than Authorization", func(p entry) bool { return p.API.Auth.In == "header" && p.API.Auth.Name != "Authorization" }},
 		{"another word than Bearer", func(p entry) bool { return p.API.Auth.Name == "Authorization" && p.API.Auth.Prefix != "Bearer " }},
 		{"the token in the query", func(p entry) bool { return p.API.Auth.In == "query" }},
