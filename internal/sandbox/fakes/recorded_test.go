@@ -1,0 +1,425 @@
+package fakes_test
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apiauth/apiauth/internal/connection"
+	"github.com/apiauth/apiauth/internal/flow"
+	"github.com/apiauth/apiauth/internal/oauth"
+	"github.com/apiauth/apiauth/internal/providers"
+	"github.com/apiauth/apiauth/internal/sandbox/fakes"
+	"github.com/apiauth/apiauth/internal/secret"
+)
+
+// deep lists the entries that must have a recording.
+func deep() []string {
+	return []string{
+		"github", "github-app", "gitlab", "salesforce", "spotify", "stripe", "box", "contentful", "google", "microsoft", "slack", "notion", "dropbox", "discord",
+		"linear", "atlassian", "figma", "bitbucket", "twitch", "reddit", "twitter", "linkedin", "zoom", "hubspot", "asana", "airtable", "shopify", "strava",
+		"fitbit", "okta", "auth0", "digitalocean", "heroku", "facebook", "intercom", "zendesk", "mailchimp", "quickbooks", "xero", "paypal", "vercel",
+	}
+}
+
+// recordings are all there are, by the id of their entry.
+func recordings(t *testing.T) map[string]*fakes.Recording {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join("testdata", "recorded", "*.yaml"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no recordings: %v", err)
+	}
+	all := map[string]*fakes.Recording{}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := fakes.ReadRecording(filepath.Base(file), data)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		all[strings.TrimSuffix(filepath.Base(file), ".yaml")] = r
+	}
+	return all
+}
+
+// TestRecorded plays each case of each recording: the catalogue entry itself,
+// led to a table of what the provider documents, is what is tested.
+func TestRecorded(t *testing.T) {
+	for id, r := range recordings(t) {
+		entry, err := os.ReadFile(filepath.Join("..", "..", "providers", "catalog", id+".yaml"))
+		if err != nil {
+			t.Errorf("the recording of %s has no entry: %v", id, err)
+			continue
+		}
+		t.Run(id, func(t *testing.T) {
+			t.Parallel()
+			for _, c := range r.Cases {
+				t.Run(c.Name, func(t *testing.T) {
+					table := fakes.Play(t)
+					definition, err := table.Rewrite(id, entry)
+					if err != nil {
+						t.Fatal(err)
+					}
+					p := &playback{life: live(t, table, id, string(definition)), r: r}
+					for _, step := range r.Path(c.Name) {
+						p.play(step)
+						if faults := table.Faults(); t.Failed() || len(faults) > 0 {
+							t.Fatalf("%s: %s", step.Name, strings.Join(p.warnings, "; "))
+						}
+					}
+				})
+			}
+		})
+	}
+}
+
+// TestRecordedCover asks of each recording that it has a case for all that its
+// entry can do, and that each entry that people meet first has one.
+func TestRecordedCover(t *testing.T) {
+	all := recordings(t)
+	for _, id := range deep() {
+		if all[id] == nil {
+			t.Errorf("%s has no recording", id)
+		}
+	}
+	catalogue := providers.Open("")
+	for id, r := range all {
+		def, err := catalogue.Get(id)
+		if err != nil {
+			t.Errorf("%s: %v", id, err)
+			continue
+		}
+		has := map[string]bool{}
+		for _, c := range r.Cases {
+			what := c.Do
+			if c.Error != "" {
+				what += " " + c.Error
+			}
+			has[what] = true
+			has[what+" "+c.Flow] = true
+			if c.Do == "connect" && c.Result != nil {
+				person := c.Flow == flow.FlowBrowser || c.Flow == flow.FlowDevice
+				has["refresh token"] = has["refresh token"] || c.Result.Refresh != ""
+				if person && c.Result.Subject == "" && def.Identity.Subject != "" {
+					t.Errorf("%s: %s does not say who signed in", id, c.Name)
+				}
+			}
+		}
+		want := []string{}
+		for _, f := range def.Flows {
+			want = append(want, "connect "+f)
+		}
+		if slices.Contains(def.Flows, flow.FlowBrowser) {
+			want = append(want, "connect denied browser")
+		}
+		if has["refresh token"] {
+			want = append(want, "refresh", "refresh temporary", "refresh needs-connect")
+		} else {
+			want = append(want, "connect refused", "connect temporary")
+		}
+		if style := def.Revocation.Style; style != "" && style != "none" && style != "page" {
+			want = append(want, "revoke")
+		}
+		if len(def.TokenExchange.Scopes) > 0 {
+			want = append(want, "narrow")
+		}
+		for _, w := range want {
+			if !has[w] {
+				t.Errorf("%s: no case for %q", id, w)
+			}
+		}
+	}
+}
+
+// playback is a life that follows a recording.
+type playback struct {
+	*life
+	r      *fakes.Recording
+	pins   providers.Pins
+	before *connection.Record // what was stored after the last success
+}
+
+func (p *playback) play(c fakes.RecordedCase) {
+	p.Helper()
+	p.warnings = nil
+	p.r.Expect(p.table, c)
+	switch c.Do {
+	case "connect":
+		rec, err := p.connect(c)
+		if p.failed(c, err) {
+			if _, err := p.source.Store.Read(p.Context(), p.key()); !errors.Is(err, connection.ErrNotStored) {
+				p.Errorf("something is stored after a login that failed: %v", err)
+			}
+			return
+		}
+		p.kept(c, rec)
+		if p.token("it", connection.Option{}) != c.Result.Access {
+			p.Error("another access token is handed out than the provider gave")
+		}
+	case "refresh":
+		access, err := p.source.Token(p.Context(), "it", connection.Option{Refresh: true})
+		if p.failed(c, err) {
+			p.lost(c)
+			return
+		}
+		rec := p.stored()
+		if access.Token.Reveal() != c.Result.Access {
+			p.Error("another access token was handed out than the provider gave")
+		}
+		p.rotated(rec)
+		p.kept(c, rec)
+	case "revoke":
+		farewell, err := p.source.Disconnect(p.Context(), "it", false)
+		p.must(err)
+		if c.Error == "" && (farewell.Err != nil || !farewell.Revoked) || oauth.ErrorCode(farewell.Err) != c.Code {
+			p.Errorf("revoked %t, %v", farewell.Revoked, farewell.Err)
+		}
+	case "narrow":
+		access, err := p.source.Downscope(p.Context(), "it", connection.Narrow{Scopes: c.Scopes, Resources: c.Resources}, connection.Option{})
+		if p.failed(c, err) {
+			return
+		}
+		if access.Token.Reveal() != c.Result.Access || !slices.Equal(access.Header.ScopesGranted, c.Result.Scopes) {
+			p.Errorf("the narrower token is another one, or has the scopes %q", access.Header.ScopesGranted)
+		}
+		if left, _ := access.TTL(p.now); left.Round(time.Minute) != (time.Duration(c.Result.ExpiresIn) * time.Second).Round(time.Minute) {
+			p.Errorf("the narrower token lives %s", left)
+		}
+	}
+}
+
+func (p *playback) key() connection.Key { return connection.Key{Project: "p1", Name: "it"} }
+
+func (p *playback) stored() *connection.Record {
+	p.Helper()
+	rec, err := p.source.Store.Read(p.Context(), p.key())
+	p.must(err)
+	return rec
+}
+
+// connect obtains a grant by the case's flow and stores it.
+func (p *playback) connect(c fakes.RecordedCase) (*connection.Record, error) {
+	p.Helper()
+	password := secret.New(p.r.Client.Secret)
+	if c.Public {
+		password = secret.Text{}
+	}
+	if c.Flow == flow.FlowJWTBearer {
+		password = p.signingKey(password)
+	}
+	pins, err := p.def.Pin(providers.PinOptions{
+		Flow: c.Flow, ClientID: p.r.Client.ID, HasSecret: !c.Public, Variables: p.r.Variables, Subject: c.Subject,
+	})
+	p.must(err)
+	p.pins = pins
+	client := connection.Client(&pins, password)
+	p.client = oauth.Client{Secret: password} // what is stored of it
+	attempt := flow.Attempt{Pins: pins, Provider: p.def.Provider, Client: client, Scopes: c.Scopes}
+	login := connection.Login{
+		Draft:  connection.Header{Name: "it", Provider: p.def.ID, Flow: c.Flow, ScopesAsked: c.Scopes, Pins: pins},
+		Client: client,
+	}
+	var result *flow.Result
+	switch c.Flow {
+	case flow.FlowBrowser:
+		result, err = flow.Authcode(p.Context(), p.person(&attempt), attempt)
+	case flow.FlowDevice:
+		var waits []time.Duration
+		env := p.person(&attempt)
+		env.OpenBrowser = nil
+		env.Sleep = func(ctx context.Context, d time.Duration) error {
+			waits = append(waits, d)
+			p.now = p.now.Add(d)
+			return ctx.Err()
+		}
+		result, err = flow.Device(p.Context(), env, attempt)
+		if c.Waits != nil && !slices.Equal(waits, c.Waits) {
+			p.Errorf("it waited %v between the polls", waits)
+		}
+	case flow.FlowClientCredentials:
+		result, err = flow.ClientCredentials(attempt)
+	case flow.FlowJWTBearer:
+		req := connection.JWTBearerRequest(&pins, password, c.Scopes)
+		result = &flow.Result{Request: &req}
+	default:
+		p.Fatalf("there is no flow %q", c.Flow)
+	}
+	if err != nil {
+		return nil, err
+	}
+	login.Request, login.Answer, login.Callback = result.Request, result.Answer, result.Callback
+	return p.source.Enroll(p.Context(), login)
+}
+
+// person is somebody who agrees at once. A redirect to any port is received; of
+// all others the final address is pasted, so that no test needs a fixed port.
+func (p *playback) person(a *flow.Attempt) flow.Env {
+	env := flow.Env{HTTP: p.source.Issuer.(*oauth.HTTP), OpenBrowser: p.table.Approve, Now: func() time.Time { return p.now }}
+	if strings.Contains(a.Pins.RedirectURI, ":*/") {
+		return env
+	}
+	a.Flow = flow.FlowPaste
+	type end struct {
+		address string
+		err     error
+	}
+	ends := make(chan end, 1)
+	env.OpenBrowser = func(ctx context.Context, to string) error {
+		address, err := p.table.Consent(ctx, to)
+		ends <- end{address, err}
+		return err
+	}
+	env.ReadPaste = func(ctx context.Context) (string, error) {
+		select {
+		case e := <-ends:
+			return e.address, e.err
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
+	}
+	return env
+}
+
+// signingKey is a new key of the client, with its secret beside it.
+func (p *playback) signingKey(password secret.Text) secret.Text {
+	p.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	p.must(err)
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	p.must(err)
+	file, err := oauth.ParseKeyFile(secret.New(string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))))
+	p.must(err)
+	file.Key.Secret = password
+	encoded, err := file.Key.Encode()
+	p.must(err)
+	return encoded
+}
+
+// failed compares an error with the one of the case, and reports whether the case
+// ends so.
+func (p *playback) failed(c fakes.RecordedCase, err error) bool {
+	p.Helper()
+	if c.Error == "" {
+		p.must(err)
+		return false
+	}
+	var denied *flow.DeniedError
+	code := oauth.ErrorCode(err)
+	is := false
+	switch c.Error {
+	case "denied":
+		if is = errors.As(err, &denied); is {
+			code = denied.Code
+		}
+	case "expired":
+		is = errors.Is(err, flow.ErrCodeExpired)
+	case "temporary":
+		is = errors.Is(err, connection.ErrTemporary)
+	case "needs-connect":
+		is = errors.Is(err, connection.ErrNeedsConnect)
+	case "client":
+		is = errors.Is(err, connection.ErrClient)
+	case "refused":
+		is = errors.Is(err, connection.ErrRefused)
+	}
+	if !is || code != c.Code {
+		p.Errorf("got %v with the code %q, want %s with %q", err, code, c.Error, c.Code)
+	}
+	return true
+}
+
+// lost compares what is stored after a refresh that failed with what was stored
+// before: neither token may be gone, and only an ended grant is marked.
+func (p *playback) lost(c fakes.RecordedCase) {
+	p.Helper()
+	rec := p.stored()
+	if !rec.Body.Access.Equal(p.before.Body.Access) || !rec.Body.Refresh.Equal(p.before.Body.Refresh) {
+		p.Error("a token was lost")
+	}
+	if ended := rec.State == connection.StateNeedsConnect; ended != (c.Error == "needs-connect") {
+		p.Errorf("the connection is %s", rec.State)
+	}
+}
+
+// rotated compares a refresh with what the entry says about refresh tokens.
+func (p *playback) rotated(rec *connection.Record) {
+	p.Helper()
+	if rec.ByClient() {
+		return
+	}
+	changed := !rec.Body.Refresh.Equal(p.before.Body.Refresh)
+	if rotates := p.pins.Token.Rotates; changed && rotates == "never" || !changed && rotates == "always" {
+		p.Errorf("the entry says that refresh tokens rotate %s; this one changed: %t", rotates, changed)
+	}
+}
+
+// kept compares a record with the result of a case. It prints no token.
+func (p *playback) kept(c fakes.RecordedCase, rec *connection.Record) {
+	p.Helper()
+	want := c.Result
+	if rec.Body.Access.Reveal() != want.Access {
+		p.Error("the access token is another one")
+	}
+	refresh := ""
+	if !rec.Body.Refresh.IsZero() {
+		refresh = rec.Body.Refresh.Reveal()
+	}
+	if refresh != want.Refresh {
+		p.Error("the refresh token is another one")
+	}
+	if rec.TTL != want.ExpiresIn || rec.ExpiryKnown != (want.ExpiresIn != 0) {
+		p.Errorf("it expires in %d s (known: %t), want %d", rec.TTL, rec.ExpiryKnown, want.ExpiresIn)
+	}
+	for name, deadline := range map[string]struct {
+		got  time.Time
+		want time.Duration
+	}{"refresh token": {rec.RefreshDeadline, want.RefreshLasts}, "grant": {rec.GrantDeadline, want.GrantLasts}} {
+		since := rec.ReceivedAt
+		if name == "grant" {
+			since = rec.ConnectedAt
+		}
+		if deadline.got.IsZero() && deadline.want == 0 {
+			continue
+		}
+		if got := deadline.got.Sub(since); got != deadline.want {
+			p.Errorf("the %s lasts %s, want %s", name, got, deadline.want)
+		}
+	}
+	if !slices.Equal(rec.ScopesGranted, want.Scopes) {
+		p.Errorf("granted %q, want %q", rec.ScopesGranted, want.Scopes)
+	}
+	if missing := rec.Missing(rec.ScopesAsked); !slices.Equal(missing, want.Missing) {
+		p.Errorf("missing %q, want %q", missing, want.Missing)
+	}
+	if rec.Account.Subject != want.Subject || rec.Account.Label != want.Label {
+		p.Errorf("the account is %q with the label %q", rec.Account.Subject, rec.Account.Label)
+	}
+	kept := map[string]string{}
+	for name, value := range want.Kept {
+		kept[name] = p.r.AtTable(p.table, value)
+	}
+	if !maps.Equal(rec.Body.Kept, kept) {
+		p.Errorf("kept %q, want %q", rec.Body.Kept, kept)
+	}
+	warned := len(p.warnings)
+	if want.Warns != "" && warned == 1 && strings.Contains(p.warnings[0], want.Warns) {
+		warned = 0
+	}
+	if warned > 0 {
+		p.Errorf("warnings %q", p.warnings)
+	}
+	p.before = rec
+}
