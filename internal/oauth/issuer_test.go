@@ -357,6 +357,9 @@ func TestRevoke(t *testing.T) {
 		{"contentful, not listed", RevokeRequest{Style: "contentful", Client: public}, "", "refresh", map[string]string{"GET /users/me/access_tokens": "200 \n" + `{"items":[]}`}, nil, "unusable"},
 		{"contentful, hostile id", RevokeRequest{Style: "contentful", Client: public}, "", "refresh", map[string]string{"GET /users/me/access_tokens": "200 \n" + `{"items":[{"sys":{"id":"../../x","redactedValue":"6789"}}]}`}, nil, "unusable"},
 		{"contentful, refused", RevokeRequest{Style: "contentful", Client: public}, "", "refresh", map[string]string{"GET /users/me/access_tokens": list}, nil, "status 404"},
+		{"notion", RevokeRequest{Style: "notion", Client: both}, "/v1/oauth/revoke", "", map[string]string{"POST /v1/oauth/revoke": "200 application/json\n{}"},
+			[]want{{"POST /v1/oauth/revoke", basic("id", "cs"), `{"token":"a-` + canary + `"}`}}, ""},
+		{"notion without an access token", RevokeRequest{Style: "notion", Client: both}, "/v1/oauth/revoke", "access", nil, []want{}, "none"},
 		{"page", RevokeRequest{Style: "page", Client: public}, "/x", "", nil, []want{}, "none"},
 		{"no style", RevokeRequest{Client: public}, "/x", "", nil, []want{}, "none"},
 	} {

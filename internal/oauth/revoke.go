@@ -18,7 +18,7 @@ var ErrNoRevocation = errors.New("the provider has no way to revoke this grant b
 
 // RevokeRequest ends a grant at the provider.
 type RevokeRequest struct {
-	// Style is rfc7009, box, github, stripe-connect or contentful.
+	// Style is rfc7009, box, github, stripe-connect, contentful or notion.
 	Style string
 	// Endpoint is the revocation endpoint; for github and contentful the base
 	// of the API. The named styles default to the provider's own, except with
@@ -55,6 +55,8 @@ func (h *HTTP) Revoke(ctx context.Context, r RevokeRequest) error {
 		return h.revokeStripe(ctx, r)
 	case "contentful":
 		return h.revokeContentful(ctx, r)
+	case "notion":
+		return h.revokeNotion(ctx, r)
 	}
 	return ErrNoRevocation
 }
@@ -96,6 +98,22 @@ func (h *HTTP) revokeBox(ctx context.Context, r RevokeRequest) error {
 	a, err := h.postForm(ctx, TokenRequest{
 		Endpoint: cmp.Or(r.Endpoint, "https://api.box.com/oauth2/revoke"), Client: client,
 		Form: Form{{Name: "token", Secret: token}}, AllowInsecureLoopback: r.AllowInsecureLoopback,
+	}, maxBody)
+	if err != nil {
+		return err
+	}
+	return revoked(a)
+}
+
+// revokeNotion hands the access token in as JSON; no other parameter is known
+// there.
+func (h *HTTP) revokeNotion(ctx context.Context, r RevokeRequest) error {
+	if r.Access.IsZero() {
+		return ErrNoRevocation
+	}
+	a, err := h.postForm(ctx, TokenRequest{
+		Endpoint: cmp.Or(r.Endpoint, "https://api.notion.com/v1/oauth/revoke"), Client: r.Client, Format: FormatJSON,
+		Form: Form{{Name: "token", Secret: r.Access}}, AllowInsecureLoopback: r.AllowInsecureLoopback,
 	}, maxBody)
 	if err != nil {
 		return err

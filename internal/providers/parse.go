@@ -686,7 +686,7 @@ func checkPlaceholder(shape string) error {
 }
 
 func (p *Provider) validateRest(origin Origin) *fault {
-	styles := []string{"rfc7009", "page", "none", "github", "box", "stripe-connect", "contentful"}
+	styles := []string{"rfc7009", "page", "none", "github", "box", "stripe-connect", "contentful", "notion"}
 	switch style := p.Revocation.Style; {
 	case style == "", style == "none":
 	case !slices.Contains(styles, style):

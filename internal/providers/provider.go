@@ -406,7 +406,7 @@ type APIAuth struct {
 // Revocation says how a grant ends at the provider.
 type Revocation struct {
 	// Style is rfc7009, page, none, or a named style: github, box,
-	// stripe-connect, contentful.
+	// stripe-connect, contentful, notion.
 	Style string `yaml:"style"`
 	Page  string `yaml:"page"` // where a person reviews and removes access
 	Notes string `yaml:"notes"`

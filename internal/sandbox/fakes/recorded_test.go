@@ -235,17 +235,20 @@ func (p *playback) connect(c fakes.RecordedCase) (*connection.Record, error) {
 	var result *flow.Result
 	switch c.Flow {
 	case flow.FlowBrowser:
-		result, err = flow.Authcode(p.Context(), p.person(&attempt), attempt)
+		ctx, giveUp := context.WithCancelCause(p.Context())
+		defer giveUp(nil)
+		result, err = flow.Authcode(ctx, p.person(&attempt, giveUp), attempt)
 	case flow.FlowDevice:
 		var waits []time.Duration
-		env := p.person(&attempt)
-		env.OpenBrowser = nil
-		env.Sleep = func(ctx context.Context, d time.Duration) error {
-			waits = append(waits, d)
-			p.now = p.now.Add(d)
-			return ctx.Err()
-		}
-		result, err = flow.Device(p.Context(), env, attempt)
+		result, err = flow.Device(p.Context(), flow.Env{
+			HTTP: p.source.Issuer.(*oauth.HTTP),
+			Now:  func() time.Time { return p.now },
+			Sleep: func(ctx context.Context, d time.Duration) error {
+				waits = append(waits, d)
+				p.now = p.now.Add(d)
+				return ctx.Err()
+			},
+		}, attempt)
 		if c.Waits != nil && !slices.Equal(waits, c.Waits) {
 			p.Errorf("it waited %v between the polls", waits)
 		}
@@ -264,28 +267,36 @@ func (p *playback) connect(c fakes.RecordedCase) (*connection.Record, error) {
 	return p.source.Enroll(p.Context(), login)
 }
 
-// person is somebody who agrees at once. A redirect to any port is received; of
-// all others the final address is pasted, so that no test needs a fixed port.
-func (p *playback) person(a *flow.Attempt) flow.Env {
-	env := flow.Env{HTTP: p.source.Issuer.(*oauth.HTTP), OpenBrowser: p.table.Approve, Now: func() time.Time { return p.now }}
+// person is somebody who answers at once, and gives up when a page does not open.
+// A redirect to any port is received; of all others the final address is pasted,
+// so that no test needs a fixed port.
+func (p *playback) person(a *flow.Attempt, giveUp context.CancelCauseFunc) flow.Env {
+	env := flow.Env{HTTP: p.source.Issuer.(*oauth.HTTP), Now: func() time.Time { return p.now }}
 	if strings.Contains(a.Pins.RedirectURI, ":*/") {
+		env.OpenBrowser = func(ctx context.Context, to string) error {
+			err := p.table.Approve(ctx, to)
+			if err != nil {
+				giveUp(err)
+			}
+			return err
+		}
 		return env
 	}
 	a.Flow = flow.FlowPaste
-	type end struct {
-		address string
-		err     error
-	}
-	ends := make(chan end, 1)
+	last := make(chan string, 1)
 	env.OpenBrowser = func(ctx context.Context, to string) error {
 		address, err := p.table.Consent(ctx, to)
-		ends <- end{address, err}
-		return err
+		if err != nil {
+			giveUp(err)
+			return err
+		}
+		last <- address
+		return nil
 	}
 	env.ReadPaste = func(ctx context.Context) (string, error) {
 		select {
-		case e := <-ends:
-			return e.address, e.err
+		case address := <-last:
+			return address, nil
 		case <-ctx.Done():
 			return "", ctx.Err()
 		}
