@@ -18,7 +18,7 @@ var ErrNoRevocation = errors.New("the provider has no way to revoke this grant b
 
 // RevokeRequest ends a grant at the provider.
 type RevokeRequest struct {
-	// Style is rfc7009, box, github, stripe-connect, contentful or notion.
+	// Style is rfc7009, box, github, stripe-connect or contentful.
 	Style string
 	// Endpoint is the revocation endpoint; for github and contentful the base
 	// of the API. The named styles default to the provider's own, except with
@@ -30,6 +30,11 @@ type RevokeRequest struct {
 	Subject  string // stripe-connect: the account id
 	Headers  map[string]string
 	Rename   map[string]string // as in TokenRequest; rfc7009 only
+	// Format is FormatForm (default), or FormatJSON for the token alone, without
+	// a hint; ByAccess hands in the access token although there is a refresh
+	// token. Both for rfc7009 only.
+	Format   string
+	ByAccess bool
 	// AllowInsecureLoopback permits http to a loopback address.
 	AllowInsecureLoopback bool
 }
@@ -55,25 +60,28 @@ func (h *HTTP) Revoke(ctx context.Context, r RevokeRequest) error {
 		return h.revokeStripe(ctx, r)
 	case "contentful":
 		return h.revokeContentful(ctx, r)
-	case "notion":
-		return h.revokeNotion(ctx, r)
 	}
 	return ErrNoRevocation
 }
 
-// revokeStandard follows RFC 7009. Revoking a refresh token ends the access
-// tokens of the grant too (section 2.1: SHOULD), so that one request does.
+// revokeStandard follows RFC 7009, and those who send the same as JSON. Revoking
+// a refresh token ends the access tokens of the grant too (section 2.1: SHOULD),
+// so that one request does.
 func (h *HTTP) revokeStandard(ctx context.Context, r RevokeRequest) error {
 	if r.Endpoint == "" {
 		return ErrNoRevocation // no default: every issuer has its own
 	}
 	token, hint := r.Refresh, "refresh_token"
-	if token.IsZero() {
+	if token.IsZero() || r.ByAccess && !r.Access.IsZero() {
 		token, hint = r.Access, "access_token"
+	}
+	form := Form{{Name: "token", Secret: token}}
+	if r.Format != FormatJSON {
+		form = append(form, Param{Name: "token_type_hint", Value: hint})
 	}
 	a, err := h.postForm(ctx, TokenRequest{
 		Endpoint: r.Endpoint, Client: r.Client, Headers: r.Headers, Rename: r.Rename, AllowInsecureLoopback: r.AllowInsecureLoopback,
-		Form: Form{{Name: "token", Secret: token}, {Name: "token_type_hint", Value: hint}},
+		Form: form, Format: r.Format,
 	}, maxBody)
 	if err != nil {
 		return err
@@ -98,22 +106,6 @@ func (h *HTTP) revokeBox(ctx context.Context, r RevokeRequest) error {
 	a, err := h.postForm(ctx, TokenRequest{
 		Endpoint: cmp.Or(r.Endpoint, "https://api.box.com/oauth2/revoke"), Client: client,
 		Form: Form{{Name: "token", Secret: token}}, AllowInsecureLoopback: r.AllowInsecureLoopback,
-	}, maxBody)
-	if err != nil {
-		return err
-	}
-	return revoked(a)
-}
-
-// revokeNotion hands the access token in as JSON; no other parameter is known
-// there.
-func (h *HTTP) revokeNotion(ctx context.Context, r RevokeRequest) error {
-	if r.Access.IsZero() {
-		return ErrNoRevocation
-	}
-	a, err := h.postForm(ctx, TokenRequest{
-		Endpoint: cmp.Or(r.Endpoint, "https://api.notion.com/v1/oauth/revoke"), Client: r.Client, Format: FormatJSON,
-		Form: Form{{Name: "token", Secret: r.Access}}, AllowInsecureLoopback: r.AllowInsecureLoopback,
 	}, maxBody)
 	if err != nil {
 		return err
