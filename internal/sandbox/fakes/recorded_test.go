@@ -227,9 +227,10 @@ func (p *playback) connect(c fakes.RecordedCase) (*connection.Record, error) {
 	p.pins = pins
 	client := connection.Client(&pins, password)
 	p.client = oauth.Client{Secret: password} // what is stored of it
-	attempt := flow.Attempt{Pins: pins, Provider: p.def.Provider, Client: client, Scopes: c.Scopes}
+	scopes := p.scopes(c)
+	attempt := flow.Attempt{Pins: pins, Provider: p.def.Provider, Client: client, Scopes: scopes}
 	login := connection.Login{
-		Draft:  connection.Header{Name: "it", Provider: p.def.ID, Flow: c.Flow, ScopesAsked: c.Scopes, Pins: pins},
+		Draft:  connection.Header{Name: "it", Provider: p.def.ID, Flow: c.Flow, ScopesAsked: scopes, Pins: pins},
 		Client: client,
 	}
 	var result *flow.Result
@@ -255,7 +256,7 @@ func (p *playback) connect(c fakes.RecordedCase) (*connection.Record, error) {
 	case flow.FlowClientCredentials:
 		result, err = flow.ClientCredentials(attempt)
 	case flow.FlowJWTBearer:
-		req := connection.JWTBearerRequest(&pins, password, c.Scopes)
+		req := connection.JWTBearerRequest(&pins, password, scopes)
 		result = &flow.Result{Request: &req}
 	default:
 		p.Fatalf("there is no flow %q", c.Flow)
@@ -265,6 +266,28 @@ func (p *playback) connect(c fakes.RecordedCase) (*connection.Record, error) {
 	}
 	login.Request, login.Answer, login.Callback = result.Request, result.Answer, result.Callback
 	return p.source.Enroll(p.Context(), login)
+}
+
+// scopes are those that a person gets who asks for those of the case: the entry's
+// own where there are none, and those that it always wants.
+func (p *playback) scopes(c fakes.RecordedCase) []string {
+	facts := &p.def.Scopes
+	byPerson := c.Flow == flow.FlowBrowser || c.Flow == flow.FlowDevice
+	scopes := slices.Clone(c.Scopes)
+	switch {
+	case facts.Omit:
+		return nil
+	case byPerson && len(scopes) == 0:
+		scopes = slices.Clone(facts.Default)
+	}
+	if byPerson {
+		for _, scope := range facts.Required {
+			if !slices.Contains(scopes, scope) {
+				scopes = append(scopes, scope)
+			}
+		}
+	}
+	return scopes
 }
 
 // person is somebody who answers at once, and gives up when a page does not open.
