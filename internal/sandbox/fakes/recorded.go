@@ -67,8 +67,8 @@ type RecordedCase struct {
 	Waits []time.Duration `yaml:"waits"`
 
 	Result *RecordedResult `yaml:"result"`
-	// Error is denied, temporary, needs-connect, client or refused; Code is the
-	// provider's word for it.
+	// Error is denied, expired (a device code), temporary, needs-connect, client or
+	// refused; Code is the provider's word for it, or what the entry makes of it.
 	Error string `yaml:"error"`
 	Code  string `yaml:"code"`
 
@@ -180,6 +180,12 @@ func (r *Recording) complete(i int) string {
 	if (c.Result == nil) == (c.Error == "") && c.Do != "revoke" || c.Result != nil && c.Do == "revoke" {
 		return "it has a result or an error, and a revocation that succeeds has neither"
 	}
+	if !slices.Contains([]string{"", "denied", "expired", "temporary", "needs-connect", "client", "refused"}, c.Error) {
+		return "error must be denied, expired, temporary, needs-connect, client or refused"
+	}
+	if !slices.Contains([]string{"", "browser", "device", "client-credentials", "jwt-bearer"}, c.Flow) {
+		return "flow must be browser, device, client-credentials or jwt-bearer"
+	}
 	if !c.Unverified && len(r.Sources) == 0 {
 		return "it rests on no source and is not marked as unverified"
 	}
@@ -200,6 +206,9 @@ func (r *Recording) complete(i int) string {
 		}
 		if _, address, ok := strings.Cut(step.Request, " https://"); !ok || strings.Contains(address, "?") {
 			return "a request is a method and an https address without a query: GET https://api.example.com/me"
+		}
+		if !slices.Contains([]string{"", "none", "client_secret_basic", "client_secret_post", "secret_as_username"}, step.Client) {
+			return "client of a step must be none, client_secret_basic, client_secret_post or secret_as_username"
 		}
 		if step.Repeats && n < len(c.Steps)-1 {
 			return "only the last step repeats"
@@ -295,7 +304,6 @@ func (run *recordedRun) exchange(s RecordedStep) Exchange {
 	}
 	id, password := run.client.ID, run.client.Secret
 	switch s.Client {
-	case "":
 	case "none":
 		e.Sends["client_id"] = id
 	case "client_secret_post":
@@ -304,11 +312,6 @@ func (run *recordedRun) exchange(s RecordedStep) Exchange {
 		e.Header["Authorization"] = basicOf(id, password)
 	case "secret_as_username":
 		e.Header["Authorization"] = basicOf(password, "")
-	default:
-		e.Check = func(map[string]string) error {
-			return fmt.Errorf("the recording has the client authentication %q", s.Client)
-		}
-		return e
 	}
 	if len(s.Callback) > 0 {
 		query := url.Values{}

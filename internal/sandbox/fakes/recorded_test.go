@@ -66,23 +66,81 @@ func TestRecorded(t *testing.T) {
 		}
 		t.Run(id, func(t *testing.T) {
 			t.Parallel()
-			for _, c := range r.Cases {
-				t.Run(c.Name, func(t *testing.T) {
-					table := fakes.Play(t)
-					definition, err := table.Rewrite(id, entry)
-					if err != nil {
-						t.Fatal(err)
-					}
-					p := &playback{life: live(t, table, id, string(definition)), r: r}
-					for _, step := range r.Path(c.Name) {
-						p.play(step)
-						if faults := table.Faults(); t.Failed() || len(faults) > 0 {
-							t.Fatalf("%s: %s", step.Name, strings.Join(p.warnings, "; "))
-						}
-					}
-				})
+			playAll(t, id, entry, r)
+		})
+	}
+}
+
+// playAll plays each case of a recording by itself.
+func playAll(t *testing.T, id string, entry []byte, r *fakes.Recording) {
+	for _, c := range r.Cases {
+		t.Run(c.Name, func(t *testing.T) {
+			table := fakes.Play(t)
+			definition, err := table.Rewrite(id, entry)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := &playback{life: live(t, table, id, string(definition)), r: r}
+			for _, step := range r.Path(c.Name) {
+				p.play(step)
+				if faults := table.Faults(); t.Failed() || len(faults) > 0 {
+					t.Fatalf("%s: %s", step.Name, strings.Join(p.warnings, "; "))
+				}
 			}
 		})
+	}
+}
+
+// TestRecordingOfTheDocs plays the recording that the documents show against the
+// definition that they show.
+func TestRecordingOfTheDocs(t *testing.T) {
+	doc, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", "providers.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	example := func(name string) []byte {
+		t.Helper()
+		_, rest, _ := strings.Cut(string(doc), "<!-- example: "+name+" -->\n```yaml\n")
+		text, _, ok := strings.Cut(rest, "```")
+		if !ok {
+			t.Fatalf("there is no example %q", name)
+		}
+		return []byte(text)
+	}
+	r, err := fakes.ReadRecording("docs", example("recording"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	playAll(t, "intranet", example("definition"), r)
+}
+
+// TestRecordingsThatAreRefused: what cannot be played, or could be played past
+// what was meant, is refused with its place.
+func TestRecordingsThatAreRefused(t *testing.T) {
+	const head = "sources:\n  - {url: \"https://a.example\", checked: 2026-11-26, for: all}\nclient: {id: a, secret: b}\ncases:\n  login:\n    do: connect\n    steps:\n      - {request: GET https://a.example/x}\n    error: denied\n"
+	if _, err := fakes.ReadRecording("x.yaml", []byte(head)); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"no source":            head[strings.Index(head, "client:"):],
+		"a source without day": strings.Replace(head, "2026-11-26", "yesterday", 1),
+		"unknown key":          head + "    wish: {}\n",
+		"result and error":     head + "    result: {access: a}\n",
+		"unknown error":        strings.Replace(head, "error: denied", "error: odd", 1),
+		"unknown flow":         strings.Replace(head, "do: connect", "do: connect\n    flow: odd", 1),
+		"nothing to do":        strings.Replace(head, "do: connect", "do: odd", 1),
+		"a refresh of nothing": strings.Replace(head, "do: connect", "do: refresh", 1),
+		"after what fails":     head + "  again:\n    do: connect\n    after: login\n    steps: []\n    error: denied\n",
+		"like what is below":   strings.Replace(head, "request: GET https://a.example/x", "like: login/2", 1),
+		"like with a request":  head + "  again:\n    do: connect\n    steps:\n      - {like: login/1, client: none}\n    error: denied\n",
+		"an address with http": strings.Replace(head, "https://a.example/x", "http://a.example/x", 1),
+		"a query":              strings.Replace(head, "https://a.example/x", "https://a.example/x?y=z", 1),
+		"unknown client":       strings.Replace(head, "GET https://a.example/x", "GET https://a.example/x, client: post", 1),
+		"repeats too early":    strings.Replace(head, "/x}\n", "/x, repeats: true}\n      - {request: GET https://a.example/y}\n", 1),
+	} {
+		if _, err := fakes.ReadRecording("x.yaml", []byte(text)); err == nil {
+			t.Errorf("%s: it was taken", name)
+		}
 	}
 }
 
@@ -111,6 +169,7 @@ func TestRecordedCover(t *testing.T) {
 			has[what] = true
 			has[what+" "+c.Flow] = true
 			if c.Do == "connect" && c.Result != nil {
+				has["connect without a secret"] = has["connect without a secret"] || c.Public && c.Flow == flow.FlowBrowser
 				person := c.Flow == flow.FlowBrowser || c.Flow == flow.FlowDevice
 				has["refresh token"] = has["refresh token"] || c.Result.Refresh != ""
 				if person && c.Result.Subject == "" && def.Identity.Subject != "" {
@@ -132,6 +191,9 @@ func TestRecordedCover(t *testing.T) {
 		}
 		if style := def.Revocation.Style; style != "" && style != "none" && style != "page" {
 			want = append(want, "revoke")
+		}
+		if def.SecretOptional && slices.Contains(def.Flows, flow.FlowBrowser) {
+			want = append(want, "connect without a secret")
 		}
 		if len(def.TokenExchange.Scopes) > 0 {
 			want = append(want, "narrow")
@@ -258,8 +320,6 @@ func (p *playback) connect(c fakes.RecordedCase) (*connection.Record, error) {
 	case flow.FlowJWTBearer:
 		req := connection.JWTBearerRequest(&pins, password, scopes)
 		result = &flow.Result{Request: &req}
-	default:
-		p.Fatalf("there is no flow %q", c.Flow)
 	}
 	if err != nil {
 		return nil, err
