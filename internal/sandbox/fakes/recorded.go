@@ -121,8 +121,6 @@ type RecordedResult struct {
 	Label   string   `yaml:"label"`
 	// Kept are fields of answers that API calls need.
 	Kept map[string]string `yaml:"kept"`
-	// Warns is part of the only warning.
-	Warns string `yaml:"warns"`
 }
 
 // ReadRecording reads a recording, which is the content of file, and checks what
@@ -172,7 +170,6 @@ func (r *Recording) complete(i int) string {
 		if !ok || before.Result == nil {
 			return "it comes after a case that is not above it, or that fails"
 		}
-		c.Public = before.Public
 		if c.Do == "refresh" && c.Result != nil {
 			c.Result.inherit(before.Result)
 		}
