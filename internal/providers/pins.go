@@ -40,6 +40,10 @@ type Pins struct {
 	// DefinitionClientID is the client_id of the definition, if it has one.
 	DefinitionClientID string `json:"definition_client_id,omitempty"`
 	RedirectURI        string `json:"redirect_uri,omitempty"` // as registered, port may be *
+	// RedirectName is sent as redirect_uri in place of the address. A variable
+	// is left in it where the user gave no value; it is empty where a flow has no
+	// redirect.
+	RedirectName string `json:"redirect_name,omitempty"`
 
 	APIBase    string            `json:"api_base,omitempty"`
 	APIHosts   []string          `json:"api_hosts,omitempty"` // exact after BindAPI; compared exactly at every use
@@ -110,6 +114,7 @@ type TokenPin struct {
 	SecondScopes *SecondScopesPin  `json:"second_scopes,omitempty"`
 	Upgrade      *UpgradePin       `json:"upgrade,omitempty"`
 	Renewal      *RenewalPin       `json:"renewal,omitempty"` // nil: RFC 6749 section 6
+	RefreshSends []string          `json:"refresh_sends,omitempty"`
 }
 
 // SecondScopesPin is SecondScopes as far as an answer is concerned.
@@ -134,6 +139,7 @@ type RenewalPin struct {
 	SelfRenews bool   `json:"self_renews,omitempty"` // by the access token
 	OmitClient bool   `json:"omit_client,omitempty"`
 	Before     int64  `json:"before,omitempty"` // seconds; 0: up to 5 minutes
+	AfterEnd   bool   `json:"after_end,omitempty"`
 }
 
 // JWTBearerPin is JWTBearer, resolved, with the subject that was asked for.
@@ -302,6 +308,7 @@ func (d *Definition) Pin(o PinOptions) (Pins, error) {
 			ErrorCodes:            maps.Clone(p.Token.ErrorCodes),
 			Upgrade:               p.Token.Upgrade.pin(values),
 			Renewal:               p.Token.Renewal.pin(),
+			RefreshSends:          slices.Clone(p.Token.RefreshSends),
 		},
 		Resources: slices.Concat(p.Resources, o.Resources),
 		Exchange:  p.TokenExchange.pin(),
@@ -330,7 +337,15 @@ func (d *Definition) Pin(o PinOptions) (Pins, error) {
 	}
 	if pins.AuthorizationEndpoint != "" {
 		pins.RedirectURI = redirect
+		if redirects(o.Flow) {
+			pins.RedirectName = expand(p.RedirectName, values)
+		}
+		repeated := p.RedirectName != "" || slices.Contains(p.Token.RefreshSends, SendsRedirect)
+		if repeated && strings.Contains(redirect, ":*/") {
+			return Pins{}, fmt.Errorf("redirect %s: %s needs an address with a fixed port", strconv.QuoteToASCII(clip(redirect, 120)), p.ID)
+		}
 	}
+	pins.APIHeaders = withClientID(pins.APIHeaders, pins.ClientID)
 	if p.Token.ExpiresIn == "never" {
 		pins.Token.NeverExpires = true
 	} else if p.Token.ExpiresIn != "" {
@@ -429,6 +444,9 @@ func (p *Provider) resolve(given map[string]string) (map[string]string, error) {
 			continue
 		}
 		value := cmp.Or(given[v.Name], v.Default)
+		if value == "" && p.onlyNamesRedirect(v.Name) {
+			continue
+		}
 		if value == "" {
 			return nil, &MissingVariableError{Provider: p.ID, Variable: *v}
 		}
@@ -457,6 +475,49 @@ func (p *Provider) authMethod(o PinOptions) string {
 		return AuthNone
 	}
 	return p.TokenEndpointAuthMethod
+}
+
+// onlyNamesRedirect reports whether a variable stands in redirect_name and nowhere
+// else: flows without a redirect do without its value.
+func (p *Provider) onlyNamesRedirect(name string) bool {
+	named, _ := namesIn(p.RedirectName)
+	return slices.Contains(named, name) && len(slices.DeleteFunc(p.usedVariables(), func(used string) bool { return used != name })) == 1
+}
+
+// RedirectSent is the redirect_uri of authorization and token requests, whose
+// port may be *: the name that the provider gave it, else the address. It fails
+// with *MissingVariableError when the name is not known.
+func (p Pins) RedirectSent() (string, error) {
+	if names, err := namesIn(p.RedirectName); err == nil && len(names) > 0 {
+		return "", &MissingVariableError{Provider: p.Provider, Variable: Variable{Name: names[0], Title: "the name that the provider gave to the redirect"}}
+	}
+	return cmp.Or(p.RedirectName, p.RedirectURI), nil
+}
+
+// NeedsValue reports whether a flow needs a value for a variable of the user.
+func (p *Provider) NeedsValue(v Variable, flow string) bool {
+	return redirects(flow) || !p.onlyNamesRedirect(v.Name)
+}
+
+// redirects reports whether a browser comes back from the provider, as far as the
+// flow is known.
+func redirects(flow string) bool {
+	return !slices.Contains([]string{FlowDevice, FlowClientCredentials, FlowJWTBearer, FlowKey}, flow)
+}
+
+// withClientID puts the client's id into headers. One that is nothing without it
+// is left out while no client is known.
+func withClientID(headers map[string]string, id string) map[string]string {
+	for name, value := range headers {
+		switch {
+		case !isTemplate(value):
+		case id == "":
+			delete(headers, name)
+		default:
+			headers[name] = expand(value, map[string]string{builtinClientID: id})
+		}
+	}
+	return headers
 }
 
 func (a APIAuth) pin() APIAuthPin {
@@ -655,6 +716,8 @@ func (p Pins) Changes(now Pins) []Change {
 	compare("token.request", cmp.Or(p.Token.Request, RequestForm), cmp.Or(now.Token.Request, RequestForm))
 	compareKnown("token.upgrade", p.Token.Upgrade.String(), now.Token.Upgrade.String())
 	compareKnown("token.renewal", p.Token.Renewal.String(), now.Token.Renewal.String())
+	compareKnown("token.refresh_sends", strings.Join(p.Token.RefreshSends, ", "), strings.Join(now.Token.RefreshSends, ", "))
+	compareKnown("redirect_name", p.RedirectName, now.RedirectName)
 	compare("jwt_bearer", p.JWTBearer.String(), now.JWTBearer.String())
 	compareKnown("token_exchange", p.Exchange.String(), now.Exchange.String())
 	compareKnown("site.endpoint", p.Site.String(), now.Site.String())
