@@ -224,7 +224,7 @@ func (a *attempt) askVariables(ctx context.Context) error {
 		if v.From != "" && v.From != providers.FromUser {
 			continue
 		}
-		if a.client.Variables[v.Name] != "" || v.Default != "" || !a.def.NeedsValue(v, a.opts.Flow) {
+		if a.client.Variables[v.Name] != "" || v.Default != "" {
 			continue
 		}
 		if !a.ws.person() {

@@ -470,7 +470,7 @@ func RefreshRequest(p *providers.Pins, c oauth.Client, refresh secret.Text) oaut
 		}
 	}
 	req.Form = req.Form.With(p.Token.Params).With(p.Token.RefreshParams).WithResources(p.Resources)
-	if sent, err := p.RedirectSent(); err == nil && sent != "" && slices.Contains(p.Token.RefreshSends, providers.SendsRedirect) {
+	if sent := p.RedirectSent(); sent != "" && slices.Contains(p.Token.RefreshSends, providers.SendsRedirect) {
 		req.Form = append(req.Form, oauth.Param{Name: providers.SendsRedirect, Value: sent})
 	}
 	return req

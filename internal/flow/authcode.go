@@ -50,9 +50,6 @@ func authorize(ctx context.Context, env Env, a Attempt, implicit bool) (*Result,
 	case a.Client.ID == "":
 		return fail(errors.New("no client is known"))
 	}
-	if _, err := a.Pins.RedirectSent(); err != nil {
-		return fail(err)
-	}
 	to, err := parseRedirect(cmp.Or(a.Pins.RedirectURI, "http://127.0.0.1:*/callback/"+url.PathEscape(a.Pins.Provider)), a.Port)
 	if err != nil {
 		return fail(err)

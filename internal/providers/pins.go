@@ -40,9 +40,7 @@ type Pins struct {
 	// DefinitionClientID is the client_id of the definition, if it has one.
 	DefinitionClientID string `json:"definition_client_id,omitempty"`
 	RedirectURI        string `json:"redirect_uri,omitempty"` // as registered, port may be *
-	// RedirectName is sent as redirect_uri in place of the address. A variable
-	// is left in it where the user gave no value; it is empty where a flow has no
-	// redirect.
+	// RedirectName is sent as redirect_uri in place of the address.
 	RedirectName string `json:"redirect_name,omitempty"`
 
 	APIBase    string            `json:"api_base,omitempty"`
@@ -336,10 +334,7 @@ func (d *Definition) Pin(o PinOptions) (Pins, error) {
 		pins.JWTBearer = p.JWTBearer.pin(values, o.Subject, pins.TokenEndpoint)
 	}
 	if pins.AuthorizationEndpoint != "" {
-		pins.RedirectURI = redirect
-		if redirects(o.Flow) {
-			pins.RedirectName = expand(p.RedirectName, values)
-		}
+		pins.RedirectURI, pins.RedirectName = redirect, expand(p.RedirectName, values)
 		repeated := p.RedirectName != "" || slices.Contains(p.Token.RefreshSends, SendsRedirect)
 		if repeated && strings.Contains(redirect, ":*/") {
 			return Pins{}, fmt.Errorf("redirect %s: %s needs an address with a fixed port", strconv.QuoteToASCII(clip(redirect, 120)), p.ID)
@@ -444,9 +439,6 @@ func (p *Provider) resolve(given map[string]string) (map[string]string, error) {
 			continue
 		}
 		value := cmp.Or(given[v.Name], v.Default)
-		if value == "" && p.onlyNamesRedirect(v.Name) {
-			continue
-		}
 		if value == "" {
 			return nil, &MissingVariableError{Provider: p.ID, Variable: *v}
 		}
@@ -477,33 +469,9 @@ func (p *Provider) authMethod(o PinOptions) string {
 	return p.TokenEndpointAuthMethod
 }
 
-// onlyNamesRedirect reports whether a variable stands in redirect_name and nowhere
-// else: flows without a redirect do without its value.
-func (p *Provider) onlyNamesRedirect(name string) bool {
-	named, _ := namesIn(p.RedirectName)
-	return slices.Contains(named, name) && len(slices.DeleteFunc(p.usedVariables(), func(used string) bool { return used != name })) == 1
-}
-
 // RedirectSent is the redirect_uri of authorization and token requests, whose
-// port may be *: the name that the provider gave it, else the address. It fails
-// with *MissingVariableError when the name is not known.
-func (p Pins) RedirectSent() (string, error) {
-	if names, err := namesIn(p.RedirectName); err == nil && len(names) > 0 {
-		return "", &MissingVariableError{Provider: p.Provider, Variable: Variable{Name: names[0], Title: "the name that the provider gave to the redirect"}}
-	}
-	return cmp.Or(p.RedirectName, p.RedirectURI), nil
-}
-
-// NeedsValue reports whether a flow needs a value for a variable of the user.
-func (p *Provider) NeedsValue(v Variable, flow string) bool {
-	return redirects(flow) || !p.onlyNamesRedirect(v.Name)
-}
-
-// redirects reports whether a browser comes back from the provider, as far as the
-// flow is known.
-func redirects(flow string) bool {
-	return !slices.Contains([]string{FlowDevice, FlowClientCredentials, FlowJWTBearer, FlowKey}, flow)
-}
+// port may be *: the name that the provider gave it, else the address.
+func (p Pins) RedirectSent() string { return cmp.Or(p.RedirectName, p.RedirectURI) }
 
 // withClientID puts the client's id into headers. One that is nothing without it
 // is left out while no client is known.

@@ -222,35 +222,28 @@ const named = "id: acme\nname: Acme\nauthorization_endpoint: https://auth.acme.e
 	"api: {base_url: \"https://api.acme.example/v1\", hosts: [api.acme.example], headers: {Client-Id: \"{client_id}\", X-Version: \"2\"}}\n"
 
 // TestRedirectName: the name takes the place of the address where that is sent,
-// and flows without a redirect do without it.
+// and another name is approved anew.
 func TestRedirectName(t *testing.T) {
 	d := define(t, named)
 	pins := pin(t, d, providers.PinOptions{Flow: "browser", ClientID: "c1", Variables: map[string]string{"ru_name": "Acme-Acme-PRD-1-2"}})
-	if sent, err := pins.RedirectSent(); err != nil || sent != "Acme-Acme-PRD-1-2" || pins.RedirectURI != "https://localhost/callback/acme" {
-		t.Errorf("%q, %v, redirect %s", sent, err, pins.RedirectURI)
+	if sent := pins.RedirectSent(); sent != "Acme-Acme-PRD-1-2" || pins.RedirectURI != "https://localhost/callback/acme" {
+		t.Errorf("%q, redirect %s", sent, pins.RedirectURI)
 	}
-	unnamed := pin(t, d, providers.PinOptions{Flow: "client-credentials", ClientID: "c1"})
 	var missing *providers.MissingVariableError
-	if _, err := pin(t, d, providers.PinOptions{Flow: "browser", ClientID: "c1"}).RedirectSent(); !errors.As(err, &missing) || missing.Variable.Name != "ru_name" {
-		t.Errorf("got %v", err)
-	}
-	if v := d.Variables[0]; d.NeedsValue(v, "client-credentials") || !d.NeedsValue(v, "auto") || !d.NeedsValue(v, "browser") {
-		t.Error("it is not the browser alone that needs the name")
+	if _, err := d.Pin(providers.PinOptions{Flow: "browser", ClientID: "c1"}); !errors.As(err, &missing) || missing.Variable.Name != "ru_name" {
+		t.Errorf("without the name: %v", err)
 	}
 	for _, bad := range []string{"https://evil.example/", "a/b", "a b", "-a"} {
 		if _, err := d.Pin(providers.PinOptions{ClientID: "c1", Variables: map[string]string{"ru_name": bad}}); err == nil {
 			t.Errorf("the name %q was accepted", bad)
 		}
 	}
-	if _, err := d.Pin(providers.PinOptions{ClientID: "c1", RedirectURI: "http://127.0.0.1:*/callback/acme"}); err == nil || !strings.Contains(err.Error(), "fixed port") {
+	if _, err := d.Pin(providers.PinOptions{ClientID: "c1", RedirectURI: "http://127.0.0.1:*/callback/acme", Variables: map[string]string{"ru_name": "Acme-1"}}); err == nil || !strings.Contains(err.Error(), "fixed port") {
 		t.Errorf("got %v", err)
 	}
 	other := pin(t, d, providers.PinOptions{Flow: "browser", ClientID: "c1", Variables: map[string]string{"ru_name": "Acme-Other"}})
 	if changes := pins.Changes(other); len(changes) != 1 || changes[0].Field != "redirect_name" {
 		t.Errorf("changes %v", changes)
-	}
-	if changes := unnamed.Changes(pins); len(changes) != 0 {
-		t.Errorf("a name where none was known: %v", changes)
 	}
 	fewer := define(t, strings.Replace(named, "redirect_uri, scope, ", "", 1))
 	if changes := pins.Changes(pin(t, fewer, providers.PinOptions{Flow: "browser", ClientID: "c1", Variables: map[string]string{"ru_name": "Acme-Acme-PRD-1-2"}})); len(changes) != 1 || changes[0].Field != "token.refresh_sends" {
@@ -261,11 +254,11 @@ func TestRedirectName(t *testing.T) {
 // TestClientIDInHeaders: API calls carry the client's id where the provider wants
 // it, and no empty header while there is none.
 func TestClientIDInHeaders(t *testing.T) {
-	d := define(t, named)
-	if got := pin(t, d, providers.PinOptions{ClientID: "c1"}).APIHeaders; !maps.Equal(got, map[string]string{"Client-Id": "c1", "X-Version": "2"}) {
+	d, name := define(t, named), map[string]string{"ru_name": "Acme-1"}
+	if got := pin(t, d, providers.PinOptions{ClientID: "c1", Variables: name}).APIHeaders; !maps.Equal(got, map[string]string{"Client-Id": "c1", "X-Version": "2"}) {
 		t.Errorf("headers %v", got)
 	}
-	if got := pin(t, d, providers.PinOptions{}).APIHeaders; !maps.Equal(got, map[string]string{"X-Version": "2"}) {
+	if got := pin(t, d, providers.PinOptions{Variables: name}).APIHeaders; !maps.Equal(got, map[string]string{"X-Version": "2"}) {
 		t.Errorf("headers %v", got)
 	}
 	if d.API.Headers["Client-Id"] != "{client_id}" {

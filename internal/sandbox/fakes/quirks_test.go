@@ -477,18 +477,6 @@ func TestRedirectByName(t *testing.T) {
 	if l.token(connection.Option{}) != "at1" || l.token(connection.Option{Refresh: true}) != "at2" {
 		t.Error("another token is handed out")
 	}
-
-	unnamed := begin(t, text)
-	pins, err = unnamed.def.Pin(providers.PinOptions{Flow: "browser", ClientID: "id-1", HasSecret: true})
-	unnamed.must(err)
-	_, err = flow.Authcode(t.Context(), flow.Env{
-		OpenBrowser: func(context.Context, string) error { t.Error("a browser was opened"); return nil },
-		ReadPaste:   func(ctx context.Context) (string, error) { <-ctx.Done(); return "", ctx.Err() },
-	}, flow.Attempt{Pins: pins, Provider: unnamed.def.Provider, Client: oauth.Client{ID: "id-1", Secret: secret.New("s3cret"), Method: pins.AuthMethod}})
-	var missing *providers.MissingVariableError
-	if !errors.As(err, &missing) || missing.Variable.Name != "ru_name" {
-		t.Errorf("without the name: %v", err)
-	}
 }
 
 // TestRenewedAfterItsEnd: HeadHunter's way. A token is handed out until its end,
