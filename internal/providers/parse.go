@@ -490,7 +490,7 @@ func (p *Provider) validateToken(Origin) *fault {
 		}
 	}
 	switch {
-	case !plainToken(t.Type, 64):
+	case len(t.Type) > 64 || !asciiText(t.Type) || strings.TrimSpace(t.Type) != t.Type:
 		return faultAt("type is bearer, absent, or the name that the provider sends", "token", "type")
 	case t.ScopeSeparator != "" && (len(t.ScopeSeparator) != 1 || !strings.Contains(" ,;+|", t.ScopeSeparator)):
 		return faultAt("the separator is one of space , ; + |", "token", "scope_separator")

@@ -1,6 +1,7 @@
 package providers_test
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -59,6 +60,15 @@ func TestEveryQuirkHasAnEntry(t *testing.T) {
 		{"short-lived tokens that are exchanged", func(p entry) bool { return p.Token.Upgrade.Endpoint != "" }},
 		{"tokens that renew themselves", func(p entry) bool { return p.Token.Renewal.Credential == "access_token" }},
 		{"narrower tokens by exchange", func(p entry) bool { return len(p.TokenExchange.Scopes) > 0 }},
+		{"a name in place of the redirect", func(p entry) bool { return p.RedirectName != "" }},
+		{"fields of the login again in the exchange", func(p entry) bool { return len(p.Token.ExchangeSends) > 0 }},
+		{"fields of the login again in refreshes", func(p entry) bool { return len(p.Token.RefreshSends) > 0 }},
+		{"a refresh only after the end", func(p entry) bool { return p.Token.Renewal.AfterEnd }},
+		{"a token type of several words", func(p entry) bool { return strings.Contains(p.Token.Type, " ") }},
+		{"the client's id in API calls", func(p entry) bool { return strings.Contains(strings.Join(slices.Collect(maps.Values(p.API.Headers)), " "), "{client_id}") }},
+		{"regions in other domains", func(p entry) bool {
+			return slices.ContainsFunc(p.Variables, func(v providers.Variable) bool { return len(v.Values) > 0 && strings.Contains(p.TokenEndpoint+p.AuthorizationEndpoint, "{"+v.Name+"}/") })
+		}},
 		{"fields of the callback to keep", func(p entry) bool { return len(p.CallbackKeep) > 0 }},
 		{"fields of the answer to keep", func(p entry) bool { return len(p.Token.Keep)+len(p.Token.KeepAs) > 0 }},
 		{"an API host from the answer", from(providers.FromToken)},

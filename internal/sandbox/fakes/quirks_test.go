@@ -338,6 +338,13 @@ func TestQuirks(t *testing.T) {
 			}, scopes: []string{"a", "b"}, granted: []string{"a", "b"}, ttl: 3600,
 		},
 		{
+			name: "a type of several words, as at eBay", text: "token: {type: User Access Token}\n", steps: []fakes.Exchange{
+				{Request: "GET /authorize", Sends: authorize(), Callback: "code=c1"},
+				{Request: "POST /token", Sends: exchange(), Body: `{"access_token":"at1","refresh_token":"rt1","token_type":"User Access Token","expires_in":7200}`},
+				{Request: "POST /token", Sends: renew(), Body: `{"access_token":"at2","token_type":"User Access Token","expires_in":7200}`},
+			}, ttl: 7200,
+		},
+		{
 			name: "resources", text: "resources: [\"https://api.odd.example/a\", \"https://api.odd.example/b\"]\n", steps: []fakes.Exchange{
 				{Request: "GET /authorize", Sends: authorize("resource=https://api.odd.example/a https://api.odd.example/b"), Callback: "code=c1"},
 				{Request: "POST /token", Sends: exchange("resource=https://api.odd.example/a https://api.odd.example/b"), Body: first},
