@@ -67,7 +67,15 @@ func TestEveryQuirkHasAnEntry(t *testing.T) {
 		{"a token type of several words", func(p entry) bool { return strings.Contains(p.Token.Type, " ") }},
 		{"the client's id in API calls", func(p entry) bool { return strings.Contains(strings.Join(slices.Collect(maps.Values(p.API.Headers)), " "), "{client_id}") }},
 		{"regions in other domains", func(p entry) bool {
-			return slices.ContainsFunc(p.Variables, func(v providers.Variable) bool { return len(v.Values) > 0 && strings.Contains(p.TokenEndpoint+p.AuthorizationEndpoint, "{"+v.Name+"}/") })
+			return slices.ContainsFunc(p.Variables, func(v providers.Variable) bool {
+				ends := map[string]bool{}
+				for _, value := range v.Values {
+					labels := strings.Split(value, ".")
+					ends[strings.Join(labels[max(0, len(labels)-2):], ".")] = true
+				}
+				host, _, _ := strings.Cut(strings.TrimPrefix(p.API.BaseURL+"/", "https://"), "/")
+				return len(ends) > 1 && strings.HasSuffix(host, "{"+v.Name+"}")
+			})
 		}},
 		{"fields of the callback to keep", func(p entry) bool { return len(p.CallbackKeep) > 0 }},
 		{"fields of the answer to keep", func(p entry) bool { return len(p.Token.Keep)+len(p.Token.KeepAs) > 0 }},

@@ -517,6 +517,23 @@ func TestRenewedAfterItsEnd(t *testing.T) {
 	}
 }
 
+// TestRefreshSendsWhatThereIs: a field that the provider never told is left out of
+// a refresh, and so are scopes where none were asked for.
+func TestRefreshSendsWhatThereIs(t *testing.T) {
+	l := begin(t, "token: {keep: [shop], refresh_sends: [shop, scope]}\n",
+		fakes.Exchange{Request: "GET /authorize", Sends: authorize(), Callback: "code=c1"},
+		fakes.Exchange{Request: "POST /token", Sends: exchange(), Body: first},
+		fakes.Exchange{Request: "POST /token", Sends: renew(), Body: `{"access_token":"at2","token_type":"bearer","expires_in":3600,"shop":"s1"}`},
+		fakes.Exchange{Request: "POST /token", Sends: renew("shop=s1"), Body: second})
+	_, err := l.connect(providers.PinOptions{})
+	l.must(err)
+	for range 2 {
+		if l.token(connection.Option{Refresh: true}) != "at2" {
+			t.Error("another token is handed out")
+		}
+	}
+}
+
 // TestUpgradeThatFails: the short-lived token is kept, and that is said.
 func TestUpgradeThatFails(t *testing.T) {
 	l := begin(t, "token: {upgrade: {endpoint: \"%URL%/long\", grant_type: fb_exchange_token, param: fb_exchange_token}}\n",
