@@ -41,7 +41,9 @@ func TestEveryQuirkHasAnEntry(t *testing.T) {
 		{"client in the header", method("client_secret_basic")},
 		{"client in the body", method("client_secret_post")},
 		{"public client", method("none")},
-		{"a client that signs", func(p entry) bool { return slices.Contains(p.Flows, "jwt-bearer") || p.TokenEndpointAuthMethod == "private_key_jwt" }},
+		{"a client that signs", func(p entry) bool {
+			return slices.Contains(p.Flows, "jwt-bearer") || p.TokenEndpointAuthMethod == "private_key_jwt"
+		}},
 		{"secret as the user name", method("secret_as_username")},
 		{"JSON requests", func(p entry) bool { return p.Token.Request == "json" }},
 		{"GET requests", func(p entry) bool { return p.Token.Request == "get" }},
@@ -65,7 +67,9 @@ func TestEveryQuirkHasAnEntry(t *testing.T) {
 		{"fields of the login again in refreshes", func(p entry) bool { return len(p.Token.RefreshSends) > 0 }},
 		{"a refresh only after the end", func(p entry) bool { return p.Token.Renewal.AfterEnd }},
 		{"a token type of several words", func(p entry) bool { return strings.Contains(p.Token.Type, " ") }},
-		{"the client's id in API calls", func(p entry) bool { return strings.Contains(strings.Join(slices.Collect(maps.Values(p.API.Headers)), " "), "{client_id}") }},
+		{"the client's id in API calls", func(p entry) bool {
+			return strings.Contains(strings.Join(slices.Collect(maps.Values(p.API.Headers)), " "), "{client_id}")
+		}},
 		{"regions in other domains", func(p entry) bool {
 			return slices.ContainsFunc(p.Variables, func(v providers.Variable) bool {
 				ends := map[string]bool{}
@@ -82,8 +86,12 @@ func TestEveryQuirkHasAnEntry(t *testing.T) {
 		{"an API host from the answer", from(providers.FromToken)},
 		{"a part of addresses from the callback", from(providers.FromCallback)},
 		{"a second call for the site", func(p entry) bool { return p.Site.Endpoint != "" }},
-		{"tenants and regions", func(p entry) bool { return slices.ContainsFunc(p.Variables, func(v providers.Variable) bool { return v.From == "" || v.From == providers.FromUser }) }},
-		{"servers of one's own", func(p entry) bool { return slices.ContainsFunc(p.Variables, func(v providers.Variable) bool { return v.Host }) }},
+		{"tenants and regions", func(p entry) bool {
+			return slices.ContainsFunc(p.Variables, func(v providers.Variable) bool { return v.From == "" || v.From == providers.FromUser })
+		}},
+		{"servers of one's own", func(p entry) bool {
+			return slices.ContainsFunc(p.Variables, func(v providers.Variable) bool { return v.Host })
+		}},
 		{"another header than Authorization", func(p entry) bool { return p.API.Auth.In == "header" && p.API.Auth.Name != "Authorization" }},
 		{"another word than Bearer", func(p entry) bool { return p.API.Auth.Name == "Authorization" && p.API.Auth.Prefix != "Bearer " }},
 		{"the token in the query", func(p entry) bool { return p.API.Auth.In == "query" }},
