@@ -310,12 +310,12 @@ func TestQuirks(t *testing.T) {
 			}, kept: map[string]string{"realm_id": "9130", "instance_url": "https://i.example"}, ttl: 3600,
 		},
 		{
-			name: "a second call for the site",
-			text: "variables: [{name: cloud_id, from: site}]\nsite: {endpoint: \"%URL%/v1/sites\", label: name, keep: {cloud_id: id}}\napi: {base_url: \"%URL%/ex/{cloud_id}\", hosts: [\"%HOST%\"], headers: {X-Version: \"2\"}}\n",
+			name: "a second call for the site, with the client's id",
+			text: "variables: [{name: cloud_id, from: site}]\nsite: {endpoint: \"%URL%/v1/sites\", label: name, keep: {cloud_id: id}}\napi: {base_url: \"%URL%/ex/{cloud_id}\", hosts: [\"%HOST%\"], headers: {X-Version: \"2\", Client-Id: \"{client_id}\"}}\n",
 			steps: []fakes.Exchange{
 				{Request: "GET /authorize", Sends: authorize(), Callback: "code=c1"},
 				{Request: "POST /token", Sends: exchange(), Body: first},
-				{Request: "GET /v1/sites", Header: map[string]string{"Authorization": "Bearer at1", "X-Version": "2"}, Body: `[{"id":"1234","name":"acme","url":"https://acme.example"}]`},
+				{Request: "GET /v1/sites", Header: map[string]string{"Authorization": "Bearer at1", "X-Version": "2", "Client-Id": "id-1"}, Body: `[{"id":"1234","name":"acme","url":"https://acme.example"}]`},
 				{Request: "POST /token", Sends: renew(), Body: second},
 			}, kept: map[string]string{"cloud_id": "1234"}, ttl: 3600,
 		},
