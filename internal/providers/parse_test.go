@@ -383,6 +383,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("id: corp\nname: Corp\nissuer: https://id.corp.example/realms/main\n"))
 	f.Add([]byte("id: k\nname: K\nflows: [key]\napi: {base_url: https://k.example, auth: {in: query, name: key}}\n"))
 	f.Add([]byte(minimal + "variables: [{name: x, pattern: '[a-z]+', default: a}]\nrevocation: {page: 'https://a.example/{x}', style: page}\n"))
+	f.Add([]byte(named))
 	f.Add([]byte(minimal + "allow_insecure_loopback: true\nplaceholder: 'a{16}'\ntoken: {grant_lifetime: 1h, params: {a: b}}\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		p, err := providers.Parse("f.yaml", data, providers.User)

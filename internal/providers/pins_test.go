@@ -215,6 +215,34 @@ func TestPinListedDomains(t *testing.T) {
 	}
 }
 
+// FuzzListedDomains: whatever a person types for the variables of a host, it lies
+// in one of the domains that the definition lists.
+func FuzzListedDomains(f *testing.F) {
+	text := strings.NewReplacer("https://auth.acme.example/token", `"https://{tenant}.acme.{tld}/token"`, "[api.acme.example]", `[api.acme.example, "{tenant}.api.{domain}"]`).Replace(minimal) +
+		"variables: [{name: tenant}, {name: tld, values: [example, co.example]}, {name: domain, values: [acme.example, acme-eu.example]}]\n"
+	p, err := providers.Parse("acme.yaml", []byte(text), providers.User)
+	if err != nil {
+		f.Fatal(err)
+	}
+	d := &providers.Definition{Provider: p, Origin: providers.User}
+	f.Add("auth", "example", "acme.example")
+	f.Add("a.b", "co.example", "acme-eu.example")
+	f.Add("evil.example/", "example#", "acme.example.evil.example")
+	f.Fuzz(func(t *testing.T, tenant, tld, domain string) {
+		pins, err := d.Pin(providers.PinOptions{Variables: map[string]string{"tenant": tenant, "tld": tld, "domain": domain}})
+		if err != nil {
+			return
+		}
+		host, err := providers.URLHost(pins.TokenEndpoint)
+		if err != nil || !strings.HasSuffix(host, ".acme.example") && !strings.HasSuffix(host, ".acme.co.example") {
+			t.Errorf("the endpoint %q", pins.TokenEndpoint)
+		}
+		if len(pins.APIHosts) != 2 || !strings.HasSuffix(pins.APIHosts[1], ".api.acme.example") && !strings.HasSuffix(pins.APIHosts[1], ".api.acme-eu.example") {
+			t.Errorf("hosts %q", pins.APIHosts)
+		}
+	})
+}
+
 // named is a definition whose redirect has a name.
 const named = "id: acme\nname: Acme\nauthorization_endpoint: https://auth.acme.example/authorize\ntoken_endpoint: https://auth.acme.example/token\n" +
 	"token_endpoint_auth_method: client_secret_basic\nflows: [browser, client-credentials]\nredirect_uri: https://localhost/callback/acme\nredirect_name: \"{ru_name}\"\n" +
