@@ -117,6 +117,8 @@ func (s *Source) revoke(ctx context.Context, rec *Record, refresh, clientSecret 
 		Refresh:               refresh,
 		Subject:               rec.Account.Subject,
 		Rename:                p.Token.Rename,
+		Format:                p.Revocation.Request,
+		ByAccess:              p.Revocation.Token == "access_token",
 		AllowInsecureLoopback: p.AllowInsecureLoopback,
 	}
 	err := s.Issuer.Revoke(ctx, req)

@@ -39,6 +39,9 @@ func TestLinkEnds(t *testing.T) {
 	if got := enter(code); got != http.StatusOK {
 		t.Errorf("within a minute: %d", got)
 	}
+	if got := enter(code); got != http.StatusUnauthorized {
+		t.Errorf("a second time: %d", got)
+	}
 	if got := enter(""); got != http.StatusUnauthorized {
 		t.Errorf("without a code, when it was used: %d", got)
 	}

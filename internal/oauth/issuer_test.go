@@ -357,6 +357,12 @@ func TestRevoke(t *testing.T) {
 		{"contentful, not listed", RevokeRequest{Style: "contentful", Client: public}, "", "refresh", map[string]string{"GET /users/me/access_tokens": "200 \n" + `{"items":[]}`}, nil, "unusable"},
 		{"contentful, hostile id", RevokeRequest{Style: "contentful", Client: public}, "", "refresh", map[string]string{"GET /users/me/access_tokens": "200 \n" + `{"items":[{"sys":{"id":"../../x","redactedValue":"6789"}}]}`}, nil, "unusable"},
 		{"contentful, refused", RevokeRequest{Style: "contentful", Client: public}, "", "refresh", map[string]string{"GET /users/me/access_tokens": list}, nil, "status 404"},
+		{"rfc7009 as JSON", RevokeRequest{Style: "rfc7009", Client: both, Format: FormatJSON}, "/revoke", "", map[string]string{"POST /revoke": "200 application/json\n{}"},
+			[]want{{"POST /revoke", basic("id", "cs"), `{"token":"r-` + canary + `"}`}}, ""},
+		{"rfc7009, the access token", RevokeRequest{Style: "rfc7009", Client: both, ByAccess: true}, "/revoke", "", map[string]string{"POST /revoke": "200 application/json\n{}"},
+			[]want{{"POST /revoke", basic("id", "cs"), "token=a-" + canary + "&token_type_hint=access_token"}}, ""},
+		{"rfc7009, no access token left", RevokeRequest{Style: "rfc7009", Client: both, ByAccess: true}, "/revoke", "access", map[string]string{"POST /revoke": "200 application/json\n{}"},
+			[]want{{"POST /revoke", basic("id", "cs"), "token=r-" + canary + "&token_type_hint=refresh_token"}}, ""},
 		{"page", RevokeRequest{Style: "page", Client: public}, "/x", "", nil, []want{}, "none"},
 		{"no style", RevokeRequest{Client: public}, "/x", "", nil, []want{}, "none"},
 	} {

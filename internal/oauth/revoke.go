@@ -30,6 +30,11 @@ type RevokeRequest struct {
 	Subject  string // stripe-connect: the account id
 	Headers  map[string]string
 	Rename   map[string]string // as in TokenRequest; rfc7009 only
+	// Format is FormatForm (default), or FormatJSON for the token alone, without
+	// a hint; ByAccess hands in the access token although there is a refresh
+	// token. Both for rfc7009 only.
+	Format   string
+	ByAccess bool
 	// AllowInsecureLoopback permits http to a loopback address.
 	AllowInsecureLoopback bool
 }
@@ -59,19 +64,24 @@ func (h *HTTP) Revoke(ctx context.Context, r RevokeRequest) error {
 	return ErrNoRevocation
 }
 
-// revokeStandard follows RFC 7009. Revoking a refresh token ends the access
-// tokens of the grant too (section 2.1: SHOULD), so that one request does.
+// revokeStandard follows RFC 7009, and those who send the same as JSON. Revoking
+// a refresh token ends the access tokens of the grant too (section 2.1: SHOULD),
+// so that one request does.
 func (h *HTTP) revokeStandard(ctx context.Context, r RevokeRequest) error {
 	if r.Endpoint == "" {
 		return ErrNoRevocation // no default: every issuer has its own
 	}
 	token, hint := r.Refresh, "refresh_token"
-	if token.IsZero() {
+	if token.IsZero() || r.ByAccess && !r.Access.IsZero() {
 		token, hint = r.Access, "access_token"
+	}
+	form := Form{{Name: "token", Secret: token}}
+	if r.Format != FormatJSON {
+		form = append(form, Param{Name: "token_type_hint", Value: hint})
 	}
 	a, err := h.postForm(ctx, TokenRequest{
 		Endpoint: r.Endpoint, Client: r.Client, Headers: r.Headers, Rename: r.Rename, AllowInsecureLoopback: r.AllowInsecureLoopback,
-		Form: Form{{Name: "token", Secret: token}, {Name: "token_type_hint", Value: hint}},
+		Form: form, Format: r.Format,
 	}, maxBody)
 	if err != nil {
 		return err

@@ -738,6 +738,18 @@ func (p *Provider) validateRest(origin Origin) *fault {
 	case style != "page" && p.RevocationEndpoint == "" && !p.NeedsDiscovery():
 		return faultAt("the style "+style+" needs revocation_endpoint", "revocation", "style")
 	}
+	for _, way := range []struct {
+		key, value string
+		values     []string
+	}{{"request", p.Revocation.Request, []string{"form", "json"}}, {"token", p.Revocation.Token, []string{"refresh_token", "access_token"}}} {
+		switch {
+		case way.value == "":
+		case !slices.Contains(way.values, way.value):
+			return faultAt(oneOf(way.value, way.values...), "revocation", way.key)
+		case p.Revocation.Style != "rfc7009":
+			return faultAt("only the style rfc7009 has this", "revocation", way.key)
+		}
+	}
 	for _, page := range []struct{ key, url string }{{"revocation", p.Revocation.Page}, {"register", p.Register.Page}} {
 		if page.url == "" {
 			continue

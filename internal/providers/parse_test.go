@@ -149,6 +149,8 @@ func TestParseErrors(t *testing.T) {
 		{"pagination parameter", "  hosts: [api.acme.example]\n  pagination: [{style: cursor, next: x, param: a&b}]", `9:41: this is not the name of a field or parameter`},
 		{"pagination key", "  hosts: [api.acme.example]\n  pagination: [{style: link, nxt: x}]", `9:30: unknown key "nxt"`},
 		{"api body", "  hosts: [api.acme.example]\n  body: xml", `9:3: "xml" is not one of json, form`},
+		{"revocation request", "revocation_endpoint: https://a.example/r\nrevocation: {style: rfc7009, request: jsn}", `10:30: "jsn" is not one of form, json; did you mean json?`},
+		{"revocation token of a page", "revocation: {style: page, page: https://a.example/r, token: access_token}", `9:54: only the style rfc7009 has this`},
 		{"revocation style", "revocation: {style: rfc7008}", `9:14: "rfc7008" is not one of rfc7009, page, none, github, box, stripe-connect, contentful; did you mean rfc7009?`},
 		{"revocation endpoint", "revocation: {style: rfc7009}", `9:14: the style rfc7009 needs revocation_endpoint`},
 		{"revocation page", "revocation: {style: page}", `9:14: the style page needs a page`},

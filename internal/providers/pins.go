@@ -177,8 +177,10 @@ type IdentityPin struct {
 
 // RevocationPin is Revocation, resolved.
 type RevocationPin struct {
-	Style string `json:"style,omitempty"`
-	Page  string `json:"page,omitempty"`
+	Style   string `json:"style,omitempty"`
+	Page    string `json:"page,omitempty"`
+	Request string `json:"request,omitempty"`
+	Token   string `json:"token,omitempty"`
 }
 
 // PinOptions say for which client and flow a definition is pinned.
@@ -317,7 +319,7 @@ func (d *Definition) Pin(o PinOptions) (Pins, error) {
 			From:    cmp.Or(p.Identity.From, "userinfo"),
 			Headers: maps.Clone(p.Identity.Headers),
 		},
-		Revocation:            RevocationPin{Style: cmp.Or(p.Revocation.Style, "none")},
+		Revocation:            RevocationPin{Style: cmp.Or(p.Revocation.Style, "none"), Request: p.Revocation.Request, Token: p.Revocation.Token},
 		Env:                   p.Env,
 		Placeholder:           p.Placeholder,
 		GitHosts:              expandAll(p.GitHosts, values),

@@ -424,6 +424,12 @@ type Revocation struct {
 	// Style is rfc7009, page, none, or a named style: github, box,
 	// stripe-connect, contentful.
 	Style string `yaml:"style"`
+	// Request is how a request of the style rfc7009 is sent: form (default), or
+	// json with the token alone.
+	Request string `yaml:"request"`
+	// Token is what such a request hands in: refresh_token (default, where there
+	// is one) or access_token.
+	Token string `yaml:"token"`
 	Page  string `yaml:"page"` // where a person reviews and removes access
 	Notes string `yaml:"notes"`
 }
