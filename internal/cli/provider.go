@@ -388,6 +388,7 @@ func providerPage(d *providers.Definition) string {
 	p.line("issuer", d.Issuer)
 	p.line("authorize", d.AuthorizationEndpoint)
 	p.line("token", d.TokenEndpoint)
+	p.line("mutual TLS", d.MTLS.TokenEndpoint)
 	p.line("refresh", d.RefreshEndpoint)
 	p.line("device", d.DeviceAuthorizationEndpoint)
 	p.line("", d.DeviceNote)
@@ -543,6 +544,8 @@ func clientText(p *providers.Provider) string {
 		return ""
 	case p.TokenEndpointAuthMethod == providers.AuthPrivateKeyJWT:
 		return "with a private key (" + p.TokenEndpointAuthMethod + ")"
+	case oauth.UsesCertificate(p.TokenEndpointAuthMethod):
+		return "with a certificate (" + p.TokenEndpointAuthMethod + ")"
 	case p.TokenEndpointAuthMethod == "" || p.TokenEndpointAuthMethod == providers.AuthNone:
 		return "public, without a secret"
 	case p.SecretOptional:

@@ -155,7 +155,10 @@ func (s *Source) enrollLocked(ctx context.Context, key Key, l Login) (_ *Record,
 	} else if ans, accepted, err = s.sendLogin(ctx, guard, &l); err != nil {
 		_ = guard.Drop()
 		kind := ErrTemporary
-		if errors.Is(err, oauth.ErrRefused) {
+		switch {
+		case errors.Is(err, oauth.ErrCertificate):
+			kind = ErrClient
+		case errors.Is(err, oauth.ErrRefused):
 			kind = ErrRefused
 		}
 		return nil, nil, accepted, definite(kind, err, "exchange the login for tokens of %q", key.Name)

@@ -23,7 +23,7 @@ const maxAssertionLife = 5 * time.Minute
 
 // authMethods are the methods that a definition may name for a client.
 func authMethods() []string {
-	return []string{AuthNone, AuthBasic, AuthPost, AuthSecretJWT, AuthPrivateKeyJWT, AuthSecretUser}
+	return []string{AuthNone, AuthBasic, AuthPost, AuthSecretJWT, AuthPrivateKeyJWT, AuthTLS, AuthSelfSignedTLS, AuthSecretUser}
 }
 
 // signingAlgs are the asymmetric algorithms of RFC 7518 section 3.1 and RFC

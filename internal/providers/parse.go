@@ -238,7 +238,8 @@ func (p *Provider) validateVariables(Origin) *fault {
 func (p *Provider) usedVariables() []string {
 	templates := []string{p.Issuer, p.AuthorizationEndpoint, p.TokenEndpoint, p.DeviceAuthorizationEndpoint, p.RevocationEndpoint,
 		p.IntrospectionEndpoint, p.UserinfoEndpoint, p.RefreshEndpoint, p.PushedEndpoint, p.Token.Upgrade.Endpoint, p.Site.Endpoint,
-		p.AssertionAudience, p.JWTBearer.Audience, p.API.BaseURL, p.Revocation.Page, p.Register.Page}
+		p.AssertionAudience, p.JWTBearer.Audience, p.API.BaseURL, p.Revocation.Page, p.Register.Page,
+		p.MTLS.TokenEndpoint, p.MTLS.DeviceAuthorizationEndpoint, p.MTLS.RevocationEndpoint, p.MTLS.IntrospectionEndpoint, p.MTLS.PushedEndpoint}
 	templates = append(append(templates, p.API.Hosts...), p.GitHosts...)
 	var names []string
 	for _, t := range templates {
@@ -269,6 +270,9 @@ func (p *Provider) validateEndpoints(Origin) *fault {
 		if err := p.checkTemplate(e.template, e.kept); err != nil {
 			return faultAt(err.Error(), e.key)
 		}
+	}
+	if bad := p.validateMTLS(); bad != nil {
+		return bad
 	}
 	if strings.Contains(p.Issuer, "?") {
 		return faultAt("an issuer has no query (RFC 8414 section 2)", "issuer")
@@ -315,6 +319,47 @@ func (p *Provider) validateEndpoints(Origin) *fault {
 	}
 	return nil
 }
+
+// validateMTLS checks the endpoints for clients with a certificate, and that such a
+// client can be used at all.
+func (p *Provider) validateMTLS() *fault {
+	for _, e := range []struct{ key, template, usual string }{
+		{"token_endpoint", p.MTLS.TokenEndpoint, p.TokenEndpoint},
+		{"device_authorization_endpoint", p.MTLS.DeviceAuthorizationEndpoint, p.DeviceAuthorizationEndpoint},
+		{"revocation_endpoint", p.MTLS.RevocationEndpoint, p.RevocationEndpoint},
+		{"introspection_endpoint", p.MTLS.IntrospectionEndpoint, p.IntrospectionEndpoint},
+		{"pushed_authorization_request_endpoint", p.MTLS.PushedEndpoint, p.PushedEndpoint},
+	} {
+		if e.template == "" {
+			continue
+		}
+		if e.usual == "" && !p.NeedsDiscovery() {
+			return faultAt("this stands in for "+e.key+", which is missing (RFC 8705 section 5)", "mtls_endpoint_aliases", e.key)
+		}
+		if err := p.checkTemplate(e.template, false); err != nil {
+			return faultAt(err.Error(), "mtls_endpoint_aliases", e.key)
+		}
+	}
+	if !usesCertificate(p.TokenEndpointAuthMethod) {
+		return nil
+	}
+	for _, r := range []struct {
+		value string
+		path  []any
+	}{
+		{p.Token.Request, []any{"token", "request"}},
+		{p.Token.Renewal.Request, []any{"token", "renewal", "request"}},
+	} {
+		if r.value == RequestGet {
+			return faultAt("a request in the query of an address does not go with "+p.TokenEndpointAuthMethod, r.path...)
+		}
+	}
+	return nil
+}
+
+// usesCertificate reports whether a method is one of mutual TLS (RFC 8705 section
+// 2).
+func usesCertificate(method string) bool { return method == AuthTLS || method == AuthSelfSignedTLS }
 
 func (p *Provider) validateClient(Origin) *fault {
 	methods := authMethods()

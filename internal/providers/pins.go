@@ -319,6 +319,9 @@ func (d *Definition) Pin(o PinOptions) (Pins, error) {
 		GitUsername:           p.GitUsername,
 		AllowInsecureLoopback: p.AllowInsecureLoopback,
 	}
+	if usesCertificate(pins.AuthMethod) {
+		pins.useMTLS(p.MTLS, values)
+	}
 	if d.Origin == Discovered {
 		pins.Provider = p.Issuer
 	}
@@ -347,12 +350,33 @@ func (d *Definition) Pin(o PinOptions) (Pins, error) {
 	return pins, nil
 }
 
+// useMTLS puts the endpoints for clients with a certificate in the place of the
+// others.
+func (p *Pins) useMTLS(m MTLSEndpoints, values map[string]string) {
+	for _, e := range []struct {
+		into  *string
+		alias string
+	}{
+		{&p.TokenEndpoint, m.TokenEndpoint},
+		{&p.DeviceAuthorizationEndpoint, m.DeviceAuthorizationEndpoint},
+		{&p.RevocationEndpoint, m.RevocationEndpoint},
+		{&p.IntrospectionEndpoint, m.IntrospectionEndpoint},
+		{&p.PushedEndpoint, m.PushedEndpoint},
+	} {
+		if e.alias != "" {
+			*e.into = expand(e.alias, values)
+		}
+	}
+}
+
 // finish checks the URLs now that the values are in, normalises the hosts, and
 // remembers the declared form where something is left to fill in.
 func (p *Pins) finish(provider *Provider, values map[string]string) error {
 	templates := []string{provider.AuthorizationEndpoint, provider.TokenEndpoint, provider.RefreshEndpoint, provider.DeviceAuthorizationEndpoint,
 		provider.RevocationEndpoint, provider.IntrospectionEndpoint, provider.UserinfoEndpoint, provider.PushedEndpoint, provider.Token.Upgrade.Endpoint,
-		provider.Site.Endpoint, provider.API.BaseURL}
+		provider.Site.Endpoint, provider.API.BaseURL,
+		provider.MTLS.TokenEndpoint, provider.MTLS.DeviceAuthorizationEndpoint, provider.MTLS.RevocationEndpoint, provider.MTLS.IntrospectionEndpoint,
+		provider.MTLS.PushedEndpoint}
 	for _, template := range templates {
 		if template == "" {
 			continue
