@@ -178,8 +178,8 @@ func (p *Provider) validateNames(origin Origin) *fault {
 		return faultAt("name is missing")
 	case len(p.Name) > 80:
 		return faultAt("name is longer than 80 bytes", "name")
-	case !slices.Contains([]string{"", "restricted", "retired"}, p.Status):
-		return faultAt(oneOf(p.Status, "restricted", "retired"), "status")
+	case !may("status", p.Status):
+		return faultAt(oneOf(p.Status, Choices("status")...), "status")
 	case p.Status != "" && p.StatusNote == "":
 		return faultAt("status needs a status_note that says why and what to do instead", "status")
 	case origin == BuiltIn && p.Replaces:
@@ -204,8 +204,8 @@ func (p *Provider) validateVariables(Origin) *fault {
 			return at("a variable's name must match [a-z][a-z0-9_]*, 32 at most, and not be client_id", "name")
 		case p.variable(v.Name) != v:
 			return at("the variable "+v.Name+" is declared twice", "name")
-		case !slices.Contains([]string{"", FromUser, FromCallback, FromToken, FromSite}, v.From):
-			return at(oneOf(v.From, FromUser, FromCallback, FromToken, FromSite), "from")
+		case !may("variables[].from", v.From):
+			return at(oneOf(v.From, Choices("variables[].from")...), "from")
 		case !slices.Contains(used, v.Name):
 			return at("the variable "+v.Name+" is not used", "name")
 		case v.kept() && (v.Default != "" || len(v.Values) > 0 || v.Pattern != "" || v.Host):
@@ -302,7 +302,7 @@ func (p *Provider) validateEndpoints(Origin) *fault {
 			}
 		case FlowKey:
 		default:
-			return at(oneOf(flow, FlowBrowser, FlowDevice, FlowClientCredentials, FlowJWTBearer, FlowImplicit, FlowKey))
+			return at(oneOf(flow, Choices("flows[]")...))
 		}
 		if slices.Index(p.Flows, flow) != i {
 			return at("the flow " + flow + " is listed twice")
@@ -362,24 +362,21 @@ func (p *Provider) validateMTLS() *fault {
 func usesCertificate(method string) bool { return method == AuthTLS || method == AuthSelfSignedTLS }
 
 func (p *Provider) validateClient(Origin) *fault {
-	methods := authMethods()
-	switch {
-	case p.TokenEndpointAuthMethod == "":
-		if p.TokenEndpoint != "" {
-			return faultAt("token_endpoint_auth_method is missing")
-		}
-	case !slices.Contains(methods, p.TokenEndpointAuthMethod):
-		return faultAt(oneOf(p.TokenEndpointAuthMethod, methods...), "token_endpoint_auth_method")
+	switch method := p.TokenEndpointAuthMethod; {
+	case method == "" && p.TokenEndpoint != "":
+		return faultAt("token_endpoint_auth_method is missing")
+	case !may("token_endpoint_auth_method", method):
+		return faultAt(oneOf(method, Choices("token_endpoint_auth_method")...), "token_endpoint_auth_method")
 	}
 	switch {
 	case p.SecretOptional && p.TokenEndpointAuthMethod == AuthNone:
 		return faultAt("secret_optional makes no sense with token_endpoint_auth_method: none", "secret_optional")
-	case p.DeviceAuthMethod != "" && !slices.Contains(methods, p.DeviceAuthMethod):
-		return faultAt(oneOf(p.DeviceAuthMethod, methods...), "device_auth_method")
+	case !may("device_auth_method", p.DeviceAuthMethod):
+		return faultAt(oneOf(p.DeviceAuthMethod, Choices("device_auth_method")...), "device_auth_method")
 	case p.DeviceAuthMethod != "" && p.DeviceAuthorizationEndpoint == "" && !p.NeedsDiscovery():
 		return faultAt("device_auth_method needs device_authorization_endpoint", "device_auth_method")
-	case !slices.Contains([]string{"", PKCES256, PKCENone}, p.PKCE):
-		return faultAt(oneOf(p.PKCE, PKCES256, PKCENone), "pkce")
+	case !may("pkce", p.PKCE):
+		return faultAt(oneOf(p.PKCE, Choices("pkce")...), "pkce")
 	}
 	if p.RedirectURI != "" {
 		if err := checkRedirect(p.RedirectURI); err != nil {
@@ -506,8 +503,8 @@ func (p *Provider) validateToken(Origin) *fault {
 		return faultAt("type is bearer, absent, or the name that the provider sends", "token", "type")
 	case t.ScopeSeparator != "" && (len(t.ScopeSeparator) != 1 || !strings.Contains(" ,;+|", t.ScopeSeparator)):
 		return faultAt("the separator is one of space , ; + |", "token", "scope_separator")
-	case !slices.Contains([]string{"", "never", "sometimes", "always"}, t.Rotates):
-		return faultAt(oneOf(t.Rotates, "never", "sometimes", "always"), "token", "rotates")
+	case !may("token.rotates", t.Rotates):
+		return faultAt(oneOf(t.Rotates, Choices("token.rotates")...), "token", "rotates")
 	case t.GrantLifetime < 0:
 		return faultAt("a lifetime is not negative", "token", "grant_lifetime")
 	case t.RefreshLifetime < 0:
@@ -543,8 +540,8 @@ func (p *Provider) validateToken(Origin) *fault {
 			}
 		}
 	}
-	if p.Identity.From != "" && p.Identity.From != "userinfo" && p.Identity.From != "token" {
-		return faultAt(oneOf(p.Identity.From, "userinfo", "token"), "identity", "from")
+	if !may("identity.from", p.Identity.From) {
+		return faultAt(oneOf(p.Identity.From, Choices("identity.from")...), "identity", "from")
 	}
 	return nil
 }
@@ -580,8 +577,8 @@ func (p *Provider) validateAPI(Origin) *fault {
 	}
 	a := &p.API.Auth
 	switch {
-	case !slices.Contains([]string{"", "header", "query", "basic"}, a.In):
-		return faultAt(oneOf(a.In, "header", "query", "basic"), "api", "auth", "in")
+	case !may("api.auth.in", a.In):
+		return faultAt(oneOf(a.In, Choices("api.auth.in")...), "api", "auth", "in")
 	case a.In == "query" && (a.Name == "" || !plainToken(a.Name, 64) || strings.ContainsAny(a.Name, "&=?#%+")):
 		return faultAt("name must be the query parameter that carries the token", "api", "auth")
 	case (a.In == "" || a.In == "header") && a.Name != "" && !headerName(a.Name):
@@ -593,8 +590,8 @@ func (p *Provider) validateAPI(Origin) *fault {
 	case len(a.Prefix) > 32 || !asciiText(a.Prefix):
 		return faultAt("the prefix is longer than 32 bytes or holds other than printable ASCII", "api", "auth", "prefix")
 	}
-	if b := p.API.Body; b != "" && b != "json" && b != "form" {
-		return faultAt(oneOf(b, "json", "form"), "api", "body")
+	if b := p.API.Body; !may("api.body", b) {
+		return faultAt(oneOf(b, Choices("api.body")...), "api", "body")
 	}
 	for i := range p.API.Pagination {
 		if bad := p.API.Pagination[i].validate(i); bad != nil {
@@ -622,7 +619,7 @@ func (g *Pagination) validate(i int) *fault {
 	case PagesOffset:
 		needs, takes = []string{"param", "total"}, []string{"size"}
 	default:
-		return faultAt(oneOf(g.Style, PagesLink, PagesNextURL, PagesCursor, PagesLastItem, PagesOffset), "api", "pagination", i, "style")
+		return faultAt(oneOf(g.Style, Choices("api.pagination[].style")...), "api", "pagination", i, "style")
 	}
 	for _, f := range []struct{ key, value string }{
 		{"next", g.Next}, {"param", g.Param}, {"more", g.More}, {"total", g.Total}, {"size", g.Size}, {"items", g.Items},
@@ -731,11 +728,10 @@ func checkPlaceholder(shape string) error {
 }
 
 func (p *Provider) validateRest(origin Origin) *fault {
-	styles := []string{"rfc7009", "page", "none", "github", "box", "stripe-connect", "contentful"}
 	switch style := p.Revocation.Style; {
 	case style == "", style == "none":
-	case !slices.Contains(styles, style):
-		return faultAt(oneOf(style, styles...), "revocation", "style")
+	case !may("revocation.style", style):
+		return faultAt(oneOf(style, Choices("revocation.style")...), "revocation", "style")
 	case style == "page" && p.Revocation.Page == "":
 		return faultAt("the style page needs a page", "revocation", "style")
 	case style != "page" && p.RevocationEndpoint == "" && !p.NeedsDiscovery():
