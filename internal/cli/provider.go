@@ -30,7 +30,7 @@ func newProviderCmd(g *globals) *cobra.Command {
 		Long: `A provider is an entry of the catalogue: the facts about one issuer and its
 APIs, without any secret. Definitions of your own lie beside it, one file each
 ('apiauth paths' says where).`,
-	}, newProviderListCmd(g), newProviderShowCmd(g), newProviderAddCmd(g), newProviderCheckCmd(g))
+	}, newProviderListCmd(g), newProviderShowCmd(g), newProviderAddCmd(g), newProviderCheckCmd(g), newProviderSchemaCmd(g))
 }
 
 func newProviderListCmd(g *globals) *cobra.Command {
