@@ -110,6 +110,8 @@ func explain(err error) (code int, hint string) {
 		return hinted.code, hinted.hint
 	case errors.As(err, &usage):
 		return exitUsage, ""
+	case errors.Is(err, oauth.ErrCertificate):
+		return exitUsage, "store a good one with 'apiauth client set PROVIDER --client-certificate FILE --client-key FILE'"
 	case errors.As(err, &child):
 		switch code := child.ExitCode(); code {
 		case 126:
@@ -210,8 +212,6 @@ func explain(err error) (code int, hint string) {
 		return exitStore, "run 'apiauth doctor'; 'apiauth connect' replaces a damaged connection"
 	case errors.As(err, &corrupt), errors.As(err, &unsafe), errors.Is(err, connection.ErrStoreWrite), errors.Is(err, connection.ErrStoreRead), errors.Is(err, connection.ErrConflict):
 		return exitStore, "'apiauth paths' shows where everything lies, 'apiauth doctor' what is wrong with it"
-	case errors.Is(err, oauth.ErrCertificate):
-		return exitUsage, "store a good one with 'apiauth client set PROVIDER --client-certificate FILE --client-key FILE'"
 	case errors.Is(err, oauth.ErrRefused):
 		return exitUsage, "correct the address, the definition or the setting that it names"
 	case errors.Is(err, connection.ErrRefused):

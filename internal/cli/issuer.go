@@ -108,7 +108,8 @@ func (ws *workspace) approveIssuer(ctx context.Context, issuer string, def *prov
 func endpointHosts(p *providers.Provider) []string {
 	var hosts []string
 	for _, e := range []string{p.AuthorizationEndpoint, p.TokenEndpoint, p.DeviceAuthorizationEndpoint, p.RevocationEndpoint, p.IntrospectionEndpoint, p.UserinfoEndpoint,
-		p.MTLS.TokenEndpoint, p.MTLS.DeviceAuthorizationEndpoint, p.MTLS.RevocationEndpoint, p.MTLS.IntrospectionEndpoint, p.MTLS.PushedEndpoint} {
+		p.MTLS.TokenEndpoint, p.MTLS.DeviceAuthorizationEndpoint, p.MTLS.RevocationEndpoint, p.MTLS.IntrospectionEndpoint, p.MTLS.PushedEndpoint,
+		p.MTLS.UserinfoEndpoint} {
 		if e == "" {
 			continue
 		}

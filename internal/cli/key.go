@@ -292,6 +292,15 @@ func describeKey(id, method string) string {
 	return fmt.Sprintf("client %s with its key", oauth.Clean(id))
 }
 
+// boundToCertificate refuses tokens that a proxy cannot use.
+func boundToCertificate(name string, pins *providers.Pins) error {
+	if !pins.APICertificate {
+		return nil
+	}
+	return failf(exitUsage, fmt.Sprintf("'apiauth api %s' presents it, and a program that has it can get the token from 'apiauth exec' without --placeholder", name),
+		"the tokens of %q are bound to the client's certificate, which a proxy does not present", name)
+}
+
 // checkKind refuses to take what is stored for one kind of client authentication
 // for another: a private key must not be sent as a secret.
 func (a *attempt) checkKind(reg *connection.Registration, method string) error {

@@ -182,6 +182,9 @@ func (ws *workspace) prove(ctx context.Context, e *statusEntry) {
 	e.Header = &access.Header
 	e.Missing = e.Header.Missing(e.Needed)
 	src := &connection.Source{Issuer: ws.http, Now: ws.app.Now}
+	if from, err := ws.origin(e.Name); err == nil {
+		src.ClientSecret = from.src.ClientSecret
+	}
 	account, err := src.Identify(ctx, &connection.Record{Header: access.Header, Body: connection.Body{Access: access.Token, Kept: access.Kept}})
 	switch {
 	case err != nil:

@@ -38,6 +38,7 @@ func TestPaste(t *testing.T) {
 					t.Errorf("somebody answers at the redirect URI with %d, though only a paste is waited for", status)
 				}
 			}
+			r.give("") // by then everything has been said
 			// A page that does not load would be taken for a failure.
 			here := !strings.Contains(uri, "app.example")
 			if said := strings.Join(strings.Fields(r.output()), " "); strings.Contains(said, "cannot open a page of "+r.redirect.Hostname()+", and that is right") != here {

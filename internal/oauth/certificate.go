@@ -147,32 +147,69 @@ func CertificateEnds(certificates []string) time.Time {
 type presented struct {
 	certificate tls.Certificate
 	asked       atomic.Bool // by the server
+	// optional says that a server which does not ask gets the request all the same.
+	optional bool
 }
 
-// certificate returns what the client of r presents in the handshake. A
+// certificate returns what a client presents in the handshake with endpoint. A
 // certificate of an authority that has ended is not sent: no issuer accepts it,
 // and its refusal would not say so. One that is registered itself is compared as it
 // is (RFC 8705 section 2.2), so that its end is the issuer's to judge.
-func (r TokenRequest) certificate(now time.Time) (*presented, error) {
-	key, err := DecodeKey(r.Client.Secret)
+func (c Client) certificate(endpoint string, now time.Time) (*presented, error) {
+	key, err := DecodeKey(c.Secret)
 	if err != nil {
 		return nil, certificatef("authenticate the client: %s", err)
 	}
-	c, err := key.Certificate()
+	own, err := key.Certificate()
 	if err != nil {
 		return nil, certificatef("authenticate the client: %s", err)
 	}
 	switch {
-	case r.Client.Method == AuthTLS && now.After(c.Ends):
-		return nil, certificatef("the client's certificate ended on %s, and nothing was sent", c.Ends.Format(time.DateOnly))
-	case r.Client.Method == AuthTLS && now.Before(c.Begins):
-		return nil, certificatef("the client's certificate is good from %s on, and nothing was sent", c.Begins.Format(time.DateOnly))
-	case !strings.HasPrefix(strings.ToLower(r.Endpoint), "https:"):
-		return nil, certificatef("the endpoint is http, and a client's certificate needs TLS")
-	case r.Format == FormatGet:
-		return nil, certificatef("a request in the query of an address would leave before the server asked for the client's certificate")
+	case c.Method == AuthTLS && now.After(own.Ends):
+		return nil, certificatef("the client's certificate ended on %s, and nothing was sent", own.Ends.Format(time.DateOnly))
+	case c.Method == AuthTLS && now.Before(own.Begins):
+		return nil, certificatef("the client's certificate is good from %s on, and nothing was sent", own.Begins.Format(time.DateOnly))
+	case !strings.HasPrefix(strings.ToLower(endpoint), "https:"):
+		return nil, certificatef("the address is http, and a client's certificate needs TLS")
 	}
-	return &presented{certificate: c.tls}, nil
+	return &presented{certificate: own.tls}, nil
+}
+
+// RoundTripperAs is RoundTripper for an API whose tokens are bound to the
+// certificate of c (RFC 8705 section 3): it is presented to the server of each
+// request that asks for one. The caller sees to it that requests go to hosts that
+// may get the token.
+func (h *HTTP) RoundTripperAs(c Client) (http.RoundTripper, error) {
+	t, err := h.get(false)
+	if err != nil {
+		return nil, err
+	}
+	t = t.Clone()
+	t.ResponseHeaderTimeout = h.o.Timeouts.Header
+	return presenter{h, t, c}, nil
+}
+
+type presenter struct {
+	h *HTTP
+	t *http.Transport
+	c Client
+}
+
+// RoundTrip sends one request, on a connection of its own.
+func (p presenter) RoundTrip(r *http.Request) (*http.Response, error) {
+	own, err := p.c.certificate(r.URL.String(), p.h.o.Now())
+	if err != nil {
+		if r.Body != nil {
+			_ = r.Body.Close()
+		}
+		return nil, err
+	}
+	own.optional = true
+	resp, err := p.h.presenting(p.t, r.URL, own).RoundTrip(r)
+	if why := own.failed(r.URL.Host, err); why != nil {
+		return nil, why
+	}
+	return resp, err
 }
 
 // presenting returns a copy of t, for one request, that presents the certificate to
@@ -195,7 +232,7 @@ func (h *HTTP) presenting(t *http.Transport, u *url.URL, p *presented) *http.Tra
 			return h.dialTLS(ctx, plain, network, addr) // a proxy that speaks TLS itself
 		}
 		conn, err := h.dialTLS(ctx, config, network, addr)
-		if err == nil && !p.asked.Load() {
+		if err == nil && !p.asked.Load() && !p.optional {
 			// The request would be one of nobody, and a code in it would be lost.
 			drop(conn)
 			return nil, certificatef("%s did not ask for the client's certificate, so nothing was sent: this is not its endpoint for mutual TLS", u.Host)

@@ -290,6 +290,63 @@ func TestClientCertificate(t *testing.T) {
 	})
 }
 
+// a token that is bound to a certificate comes with it, to a server that asks
+// for one; a server that does not gets the request all the same.
+func TestBoundTokens(t *testing.T) {
+	ca := newAuthority(t)
+	kept := keptCertificate(t, pemOf(t, ca.issue(t, forClients)))
+	as := Client{ID: "client-1", Secret: kept, Method: AuthTLS}
+	for name, auth := range map[string]tls.ClientAuthType{"asks": tls.RequireAndVerifyClientCert, "does not ask": tls.NoClientCert} {
+		s := newMutualServer(t, &tls.Config{Certificates: []tls.Certificate{ca.issue(t, func(*x509.Certificate) {})}, ClientAuth: auth, ClientCAs: poolOf(ca)})
+		h := newHTTP(t, Options{Roots: func() (*x509.CertPool, error) { return poolOf(ca), nil }})
+		rt, err := h.RoundTripperAs(as)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range []string{"/a", "/b"} {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := rt.RoundTrip(req)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			_ = resp.Body.Close()
+			s.mu.Lock()
+			if (s.presents > 0) != (auth != tls.NoClientCert) {
+				t.Errorf("%s: %d certificates", name, s.presents)
+			}
+			s.mu.Unlock()
+		}
+		_, err = h.Identity(t.Context(), IdentityRequest{Endpoint: s.url + "/me", Access: secret.New("at"), Subject: "sub", Client: as})
+		if err != nil || (s.presents > 0) != (auth != tls.NoClientCert) {
+			t.Errorf("%s: the question for the account: %v, %d certificates", name, err, s.presents)
+		}
+	}
+	// A certificate that the server does not take, and one that ended.
+	s := newMutualServer(t, &tls.Config{Certificates: []tls.Certificate{ca.issue(t, func(*x509.Certificate) {})}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: poolOf(newAuthority(t))})
+	old := as
+	old.Secret = keptCertificate(t, pemOf(t, ca.issue(t, func(c *x509.Certificate) { forClients(c); c.NotAfter = time.Now().Add(-time.Minute) })))
+	for _, c := range []Client{as, old, {ID: "client-1", Secret: secret.New("s"), Method: AuthTLS}} {
+		rt, err := newHTTP(t, Options{Roots: func() (*x509.CertPool, error) { return poolOf(ca), nil }}).RoundTripperAs(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url, strings.NewReader("x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := rt.RoundTrip(req)
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		if !errors.Is(err, ErrCertificate) || s.hits.Load() != 0 {
+			t.Errorf("error %v after %d requests", err, s.hits.Load())
+		}
+	}
+}
+
 func TestCertificateFiles(t *testing.T) {
 	ca := newAuthority(t)
 	pair := ca.issue(t, forClients)

@@ -181,7 +181,7 @@ func (o object) aliases(allowLoopback bool) (map[string]string, error) {
 		return nil, unusablef("the %s of the issuer's metadata is not one object", name)
 	}
 	var aliases map[string]string
-	for _, e := range []string{"token_endpoint", "device_authorization_endpoint", "revocation_endpoint", "introspection_endpoint", "pushed_authorization_request_endpoint"} {
+	for _, e := range []string{"token_endpoint", "device_authorization_endpoint", "revocation_endpoint", "introspection_endpoint", "pushed_authorization_request_endpoint", "userinfo_endpoint"} {
 		s, err := in.endpoint(e, allowLoopback)
 		if err != nil {
 			return nil, err

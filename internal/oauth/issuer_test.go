@@ -255,7 +255,7 @@ func TestParseMetadataRefuses(t *testing.T) {
 			} else {
 				checkSafe(t, err)
 			}
-			if name == "authorization_endpoint" || name == "userinfo_endpoint" {
+			if name == "authorization_endpoint" {
 				continue // no certificate is presented there
 			}
 			body = `{"issuer":"` + issuer + `","token_endpoint":"https://issuer.example/t","mtls_endpoint_aliases":{"` + name + `":` + value + `}}`

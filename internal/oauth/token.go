@@ -145,7 +145,10 @@ func (r TokenRequest) encode(now time.Time) (call, error) {
 	}
 	c := call{method: http.MethodPost, url: r.Endpoint, header: header}
 	if UsesCertificate(r.Client.Method) {
-		if c.presents, err = r.certificate(now); err != nil {
+		if r.Format == FormatGet {
+			return call{}, certificatef("a request in the query of an address does not go with a client's certificate")
+		}
+		if c.presents, err = r.Client.certificate(r.Endpoint, now); err != nil {
 			return call{}, err
 		}
 	}

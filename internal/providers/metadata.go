@@ -160,6 +160,7 @@ func (m Metadata) mtls() MTLSEndpoints {
 		RevocationEndpoint:          alias("revocation_endpoint", m.RevocationEndpoint),
 		IntrospectionEndpoint:       alias("introspection_endpoint", m.IntrospectionEndpoint),
 		PushedEndpoint:              alias("pushed_authorization_request_endpoint", m.PushedAuthorizationRequestEndpoint),
+		UserinfoEndpoint:            alias("userinfo_endpoint", m.UserinfoEndpoint),
 	}
 }
 

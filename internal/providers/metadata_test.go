@@ -244,6 +244,7 @@ func TestMutualTLSEndpoints(t *testing.T) {
 		"introspection_endpoint":                "https://mtls.corp.example/introspect",
 		"device_authorization_endpoint":         "https://mtls.corp.example/device",
 		"pushed_authorization_request_endpoint": "https://mtls.corp.example/par", // there is no other
+		"userinfo_endpoint":                     "https://mtls.corp.example/me",
 	}
 	found, err := providers.FromMetadata(m.Issuer, m)
 	if err != nil {
@@ -268,6 +269,14 @@ func TestMutualTLSEndpoints(t *testing.T) {
 			pins.PushedEndpoint != "" || pins.AuthorizationEndpoint != m.AuthorizationEndpoint || pins.UserinfoEndpoint != m.UserinfoEndpoint {
 			t.Errorf("%s: %+v", name, pins)
 		}
+		// Bound tokens go to the alias, with the certificate, and that is a change.
+		p.API.ClientCertificate = true
+		bound := pin(t, &providers.Definition{Provider: p}, providers.PinOptions{Flow: "browser", HasSecret: true})
+		changes := pins.Changes(bound)
+		if !bound.APICertificate || bound.UserinfoEndpoint != "https://mtls.corp.example/me" || len(changes) != 2 || changes[1].Field != "api.client_certificate" {
+			t.Errorf("%s: bound tokens: %+v, changes %v", name, bound, changes)
+		}
+		p.API.ClientCertificate = false
 		// Another method is another endpoint, and both are told.
 		p.TokenEndpointAuthMethod = providers.AuthPost
 		now := pin(t, &providers.Definition{Provider: p}, providers.PinOptions{Flow: "browser", HasSecret: true})

@@ -239,7 +239,7 @@ func (p *Provider) usedVariables() []string {
 	templates := []string{p.Issuer, p.AuthorizationEndpoint, p.TokenEndpoint, p.DeviceAuthorizationEndpoint, p.RevocationEndpoint,
 		p.IntrospectionEndpoint, p.UserinfoEndpoint, p.RefreshEndpoint, p.PushedEndpoint, p.Token.Upgrade.Endpoint, p.Site.Endpoint,
 		p.AssertionAudience, p.JWTBearer.Audience, p.API.BaseURL, p.Revocation.Page, p.Register.Page,
-		p.MTLS.TokenEndpoint, p.MTLS.DeviceAuthorizationEndpoint, p.MTLS.RevocationEndpoint, p.MTLS.IntrospectionEndpoint, p.MTLS.PushedEndpoint}
+		p.MTLS.TokenEndpoint, p.MTLS.DeviceAuthorizationEndpoint, p.MTLS.RevocationEndpoint, p.MTLS.IntrospectionEndpoint, p.MTLS.PushedEndpoint, p.MTLS.UserinfoEndpoint}
 	templates = append(append(templates, p.API.Hosts...), p.GitHosts...)
 	var names []string
 	for _, t := range templates {
@@ -329,6 +329,7 @@ func (p *Provider) validateMTLS() *fault {
 		{"revocation_endpoint", p.MTLS.RevocationEndpoint, p.RevocationEndpoint},
 		{"introspection_endpoint", p.MTLS.IntrospectionEndpoint, p.IntrospectionEndpoint},
 		{"pushed_authorization_request_endpoint", p.MTLS.PushedEndpoint, p.PushedEndpoint},
+		{"userinfo_endpoint", p.MTLS.UserinfoEndpoint, p.UserinfoEndpoint},
 	} {
 		if e.template == "" {
 			continue
@@ -341,6 +342,9 @@ func (p *Provider) validateMTLS() *fault {
 		}
 	}
 	if !usesCertificate(p.TokenEndpointAuthMethod) {
+		if p.API.ClientCertificate {
+			return faultAt("this needs a client with a certificate: token_endpoint_auth_method: "+AuthTLS+" or "+AuthSelfSignedTLS, "api", "client_certificate")
+		}
 		return nil
 	}
 	for _, r := range []struct {

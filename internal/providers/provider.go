@@ -172,6 +172,8 @@ type MTLSEndpoints struct {
 	RevocationEndpoint          string `yaml:"revocation_endpoint"`
 	IntrospectionEndpoint       string `yaml:"introspection_endpoint"`
 	PushedEndpoint              string `yaml:"pushed_authorization_request_endpoint"`
+	// UserinfoEndpoint counts only where tokens are bound to the certificate.
+	UserinfoEndpoint string `yaml:"userinfo_endpoint"`
 }
 
 // Variable is a part of a provider's URLs that differs from user to user:
@@ -376,6 +378,9 @@ type API struct {
 	Hosts   []string          `yaml:"hosts"`
 	Auth    APIAuth           `yaml:"auth"`
 	Headers map[string]string `yaml:"headers"`
+	// ClientCertificate says that tokens are bound to the client's certificate
+	// (RFC 8705 section 3), so that requests have to present it.
+	ClientCertificate bool `yaml:"client_certificate"`
 	// Body is what fields of a request become: json (default) | form.
 	Body string `yaml:"body"`
 	// Pagination says how lists go on. Of several rules the first that finds a

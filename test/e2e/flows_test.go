@@ -199,6 +199,46 @@ func TestClientsWithACertificate(t *testing.T) {
 	}
 }
 
+// Tokens that are bound to the client's certificate (RFC 8705 section 3): the account
+// is asked for and the API is called with it, another client's certificate does not
+// help, and what cannot present it says so.
+func TestTokensBoundToACertificate(t *testing.T) {
+	t.Parallel()
+	world := peers.NewMutualTLS(t)
+	is := peers.Issuer(t, peers.IssuerOptions{Auto: true, Mutual: world})
+	p := withFileStore(t)
+	p.vars["APIAUTH_CA_FILE"] = world.AuthorityFile
+	definition := func(id, more string) string {
+		return "id: " + id + "\nname: Peer\nissuer: " + is.URL + "\ntoken_endpoint_auth_method: tls_client_auth\nclient_id: " + is.Bound.ID +
+			"\nredirect_uri: http://127.0.0.1:*/callback/peer\napi: {base_url: " + is.Mutual + "/api" + more + "}\nallow_insecure_loopback: true\n"
+	}
+	p.addProvider(definition("bound", ", client_certificate: true"))
+	p.addProvider(definition("unsaid", ""))
+	file := p.write("app.pem", world.Certified.Certificate+world.Certified.Key)
+	for name, who := range map[string]string{"bound": "as alice", "unsaid": "did not say who signed in"} {
+		if r := visitConnect(p, &peers.Visitor{}, name, "--scope", "openid", "--scope", "offline_access", "--client-certificate", file); r.code != 0 || !strings.Contains(r.err, who) {
+			t.Fatalf("connect %s: status %d\n%s", name, r.code, r.redacted())
+		}
+	}
+	p.must("token", "bound", "--refresh")
+	for _, args := range [][]string{{"api", "bound", "things"}, {"status", "bound", "--live"}} {
+		p.must(args...)
+	}
+	if r := p.run("api", "unsaid", "things"); r.code != 4 {
+		t.Errorf("without the certificate: status %d\n%s", r.code, r.redacted())
+	}
+	for _, args := range [][]string{{"proxy", "bound"}, {"exec", "-c", "bound", "--placeholder", "--", "true"}} {
+		if r := p.run(args...); r.code != 2 || !strings.Contains(r.err, "which a proxy does not present") {
+			t.Errorf("%v: status %d\n%s", args, r.code, r.redacted())
+		}
+	}
+	p.must("exec", "-c", "bound", "--", "true")
+	p.must("client", "set", "bound", "--client-certificate", p.write("stranger.pem", world.Stranger.Certificate+world.Stranger.Key))
+	if r := p.run("api", "bound", "things"); r.code == 0 {
+		t.Error("another certificate was good enough for the API")
+	}
+}
+
 // ended is a certificate of the authority that has ended, with its key.
 func ended(t *testing.T, world *peers.MutualTLS) string {
 	t.Helper()

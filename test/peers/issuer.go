@@ -103,8 +103,8 @@ type IssuerProc struct {
 	// only, https://app.example.test/callback. Machine does client credentials.
 	// Shared signs with its secret, Signed and Robot with a key; Robot does
 	// client credentials. Certified and Registered authenticate with the certificates
-	// of IssuerOptions.Mutual.
-	Public, Confidential, Post, Paste, Machine, Shared, Signed, Robot, Certified, Registered Client
+	// of IssuerOptions.Mutual; Bound is Certified whose tokens are bound to it.
+	Public, Confidential, Post, Paste, Machine, Shared, Signed, Robot, Certified, Registered, Bound Client
 
 	stop func()
 }
@@ -170,13 +170,13 @@ func Issuer(t testing.TB, opts IssuerOptions) *IssuerProc {
 	p.URL, p.API, p.Mutual, p.Scopes = ready.Issuer, ready.API, ready.Mutual, ready.Scopes
 	for name, client := range map[string]*Client{
 		"public": &p.Public, "confidential": &p.Confidential, "post": &p.Post, "paste": &p.Paste, "machine": &p.Machine, "shared": &p.Shared,
-		"signed": &p.Signed, "robot": &p.Robot, "certified": &p.Certified, "registered": &p.Registered,
+		"signed": &p.Signed, "robot": &p.Robot, "certified": &p.Certified, "registered": &p.Registered, "bound": &p.Bound,
 	} {
 		c, ok := ready.Clients[name]
 		if !ok && opts.PublicKey == nil && (name == "signed" || name == "robot") {
 			continue
 		}
-		if !ok && opts.Mutual == nil && (name == "certified" || name == "registered") {
+		if !ok && opts.Mutual == nil && (name == "certified" || name == "registered" || name == "bound") {
 			continue
 		}
 		if !ok {

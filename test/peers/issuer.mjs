@@ -9,7 +9,7 @@
 // prints one line of JSON when it is ready and ends when its standard input is
 // closed, so that no process outlives the test that started it. The options are
 // those of IssuerOptions in issuer.go.
-import { X509Certificate, generateKeyPairSync, randomBytes } from 'node:crypto';
+import { X509Certificate, createHash, generateKeyPairSync, randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import http from 'node:http';
 import https from 'node:https';
@@ -85,6 +85,7 @@ if (options.publicKey) {
 if (mutual) {
   const registered = new X509Certificate(readFileSync(options.mutual.registered));
   clients.certified = { ...browserClient, client_id: 'native-certified', token_endpoint_auth_method: 'tls_client_auth', tls_client_auth_san_dns: 'app.example.test' };
+  clients.bound = { ...clients.certified, client_id: 'native-bound', tls_client_certificate_bound_access_tokens: true };
   clients.registered = {
     ...browserClient, client_id: 'native-registered', token_endpoint_auth_method: 'self_signed_tls_client_auth',
     jwks: { keys: [{ ...registered.publicKey.export({ format: 'jwk' }), use: 'sig', x5c: [registered.raw.toString('base64')] }] },
@@ -106,6 +107,7 @@ const provider = new Provider(issuer, {
       mtls_endpoint_aliases: {
         token_endpoint: `${mutualURL}/token`, revocation_endpoint: `${mutualURL}/token/revocation`, introspection_endpoint: `${mutualURL}/token/introspection`,
         device_authorization_endpoint: `${mutualURL}/device/auth`, pushed_authorization_request_endpoint: `${mutualURL}/request`,
+        userinfo_endpoint: `${mutualURL}/me`,
       },
     },
   }),
@@ -123,7 +125,7 @@ const provider = new Provider(issuer, {
       },
     },
     mTLS: {
-      enabled: Boolean(mutual), tlsClientAuth: Boolean(mutual), selfSignedTlsClientAuth: Boolean(mutual),
+      enabled: Boolean(mutual), certificateBoundAccessTokens: Boolean(mutual), tlsClientAuth: Boolean(mutual), selfSignedTlsClientAuth: Boolean(mutual),
       getCertificate: (ctx) => { const der = ctx.get(peerCertificate); return der ? new X509Certificate(Buffer.from(der, 'base64')) : undefined; },
       certificateAuthorized: (ctx) => ctx.get(peerAuthorized) === 'yes',
       certificateSubjectMatches: (ctx, property, expected) => property === 'tls_client_auth_san_dns'
@@ -231,7 +233,9 @@ async function interaction(req, res, path) {
 async function api(req, res, path) {
   const value = /^Bearer ([^ ]+)$/i.exec(req.headers.authorization ?? '')?.[1];
   const token = value && (await provider.AccessToken.find(value) ?? await provider.ClientCredentials.find(value));
-  if (!token?.isValid) {
+  const certificate = req.headers[peerCertificate];
+  const thumbprint = certificate && createHash('sha256').update(Buffer.from(certificate, 'base64')).digest('base64url');
+  if (!token?.isValid || token['x5t#S256'] && token['x5t#S256'] !== thumbprint) {
     return answer(res, 401, { error: 'invalid_token' }, { 'www-authenticate': 'Bearer error="invalid_token"' });
   }
   const body = await read(req);

@@ -108,6 +108,7 @@ mtls_endpoint_aliases:
   revocation_endpoint: https://mtls.whole.example/revoke
   introspection_endpoint: https://mtls.whole.example/introspect
   pushed_authorization_request_endpoint: https://mtls.whole.example/par
+  userinfo_endpoint: https://mtls.whole.example/me
 authorization_response_iss_parameter_supported: true
 token_endpoint_auth_method: private_key_jwt
 secret_optional: true
@@ -175,6 +176,7 @@ api:
   hosts: [api.whole.example, "{region}.api.whole.example"]
   auth: {in: header, name: Authorization, prefix: "Token "}
   headers: {X-Version: "1"}
+  client_certificate: false
   body: form
   pagination:
     - {style: offset, param: offset, total: total, size: size, items: data}
