@@ -248,12 +248,11 @@ func (s *Source) identify(ctx context.Context, rec *Record, c oauth.Client) {
 		rec.Account = Account{Subject: who, Label: who}
 		return
 	}
-	account, err := Account{}, error(nil)
+	ask := s.Identify
 	if rec.Pins.APICertificate && !c.Secret.IsZero() {
-		account, err = s.identifyAs(ctx, rec, c)
-	} else {
-		account, err = s.Identify(ctx, rec)
+		ask = func(ctx context.Context, rec *Record) (Account, error) { return s.identifyAs(ctx, rec, c) }
 	}
+	account, err := ask(ctx, rec)
 	if err != nil {
 		s.warn("the provider did not say who signed in: %v", err)
 		return
