@@ -191,9 +191,22 @@ func TestClientsWithACertificate(t *testing.T) {
 		t.Errorf("a method that changed: status %d\n%s", r.code, r.redacted())
 	}
 
+	// In variables both come as one secret, and nothing is stored of the client.
+	q := p.as("APIAUTH_CLIENT_SECRET_VARIABLE_FILE", p.write("both.pem", world.Certified.Key+world.Certified.Certificate), "APIAUTH_CLIENT_ISSUER_VARIABLE", is.Mutual+"/token")
+	q.addProvider("id: variable\nname: Peer\nissuer: " + is.URL + "\ntoken_endpoint_auth_method: tls_client_auth\nclient_id: " + is.Certified.ID +
+		"\nredirect_uri: http://127.0.0.1:*/callback/peer\nallow_insecure_loopback: true\n")
+	if r := visitConnect(q, visitor, "variable", "--scope", "openid", "--scope", "offline_access"); r.code != 0 {
+		t.Fatalf("connect with a client in a variable: status %d\n%s", r.code, r.redacted())
+	}
+	q.must("token", "variable", "--refresh")
+	if r := p.run("token", "variable", "--refresh"); r.code != 2 || !strings.Contains(r.err, "no client secret is stored") {
+		t.Errorf("without the variable: status %d\n%s", r.code, r.redacted())
+	}
+	q.must("disconnect", "variable")
+
 	p.must("disconnect", "certified", "registered")
 	stats := is.Stats(t)
-	if stats.Revoked != 2 || stats.Certificates["/request"] != 4 || stats.Certificates["/token"] != stats.Requests["/token"] || stats.Certificates["/token/revocation"] != 2 ||
+	if stats.Revoked != 2 || stats.Certificates["/request"] != 5 || stats.Certificates["/token"] != stats.Requests["/token"] || stats.Certificates["/token/revocation"] != 3 ||
 		len(stats.Certificates) != 3 {
 		t.Errorf("the issuer saw %+v", stats)
 	}
