@@ -387,6 +387,7 @@ func TestEncryptedKeys(t *testing.T) {
 
 func FuzzParseKeyFile(f *testing.F) {
 	f.Add("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
+	f.Add("-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
 	f.Add(`{"private_key":"-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n"}`)
 	f.Fuzz(func(t *testing.T, text string) {
 		file, err := ParseKeyFile(secret.New(text), secret.Text{})
