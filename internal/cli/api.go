@@ -134,7 +134,7 @@ func runAPI(ctx context.Context, g *globals, opts apiOptions) error {
 	if err != nil {
 		return err
 	}
-	caller, err := ws.caller(access)
+	caller, err := ws.caller(ctx, access)
 	if err != nil {
 		return err
 	}
@@ -152,8 +152,8 @@ func runAPI(ctx context.Context, g *globals, opts apiOptions) error {
 }
 
 // caller sends with the token of a connection.
-func (ws *workspace) caller(access connection.Access) (*apicall.Caller, error) {
-	client, err := ws.apiClient()
+func (ws *workspace) caller(ctx context.Context, access connection.Access) (*apicall.Caller, error) {
+	client, err := ws.apiClient(ctx, access)
 	if err != nil {
 		return nil, err
 	}
@@ -273,12 +273,23 @@ func (ws *workspace) apiFields(opts *apiOptions) ([]apicall.Field, error) {
 }
 
 // apiClient follows no redirect: a token must not travel along.
-func (ws *workspace) apiClient() (*http.Client, error) {
+func (ws *workspace) apiClient(ctx context.Context, access connection.Access) (*http.Client, error) {
 	issuer, err := ws.issuer()
 	if err != nil {
 		return nil, err
 	}
 	transport, err := issuer.RoundTripper()
+	if access.Header.Pins.APICertificate {
+		from, ferr := ws.origin(access.Name)
+		if ferr != nil {
+			return nil, ferr
+		}
+		as, ferr := from.src.APIClient(ctx, &access.Header)
+		if ferr != nil {
+			return nil, ferr
+		}
+		transport, err = issuer.RoundTripperAs(as)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -64,7 +64,7 @@ func TestAnswersAreIndentedAtATerminal(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			caller, err := ws.caller(access)
+			caller, err := ws.caller(t.Context(), access)
 			if err != nil {
 				t.Fatal(err)
 			}

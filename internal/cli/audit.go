@@ -336,7 +336,7 @@ func (ws *workspace) superfluous(e *statusEntry) []string {
 
 // secretSet returns when the client secret of a connection was set.
 func (ws *workspace) secretSet(s *store.Store, h *connection.Header) (time.Time, bool) {
-	if s == nil {
+	if s == nil || oauth.UsesCertificate(h.Pins.AuthMethod) { // a certificate has an end of its own
 		return time.Time{}, false
 	}
 	all, err := s.Registrations()

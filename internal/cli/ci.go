@@ -166,7 +166,7 @@ func (ws *workspace) clientOrigin(name string) (*origin, error) {
 			if err != nil || t.IsZero() {
 				return t, err
 			}
-			file, err := oauth.ParseKeyFile(t)
+			file, err := oauth.ParseKeyFile(t, secret.Text{})
 			if err != nil {
 				return secret.Text{}, err
 			}
@@ -194,7 +194,7 @@ type variablesLogin struct {
 // credentials.
 func (ws *workspace) variablesFlow(def *providers.Definition, c config.Client) (variablesLogin, error) {
 	if slices.Contains(def.Flows, flow.FlowJWTBearer) {
-		if file, err := oauth.ParseKeyFile(c.Secret); err == nil {
+		if file, err := oauth.ParseKeyFile(c.Secret, secret.Text{}); err == nil {
 			variable := "APIAUTH_CLIENT_SUBJECT_" + variableName(def.ID)
 			by := variablesLogin{flow.FlowJWTBearer, cmp.Or(c.ID, file.ClientID), cmp.Or(ws.app.env(variable), file.Subject)}
 			switch {

@@ -60,7 +60,9 @@ how to register.
 
 At a terminal the secret is asked for without echo; an empty answer means a
 public client. Elsewhere it is read with --client-secret-stdin. A client that
-signs with a private key brings that with --key-file or --key-stdin.
+signs with a private key brings that with --key-file or --key-stdin; one that
+authenticates with a certificate (mutual TLS) brings both with
+--client-certificate and --client-key, or in one file.
 
 With --next the secret is stored beside the present one. From then on it is tried
 first, and takes the place of the present one once the provider has accepted it;
@@ -69,7 +71,8 @@ it in place at once, --drop-next removes it.`,
 		Example: `  apiauth client set github --client-id Iv1.8a61f9b3
   pass show salesforce | apiauth client set salesforce --client-id 3MVG9 --client-secret-stdin
   apiauth client set gitlab --client-id ab12 --var host=gitlab.example.com --project
-  pass show salesforce-new | apiauth client set salesforce --next --client-secret-stdin`,
+  pass show salesforce-new | apiauth client set salesforce --next --client-secret-stdin
+  apiauth client set bank --client-id app-1 --client-certificate app.crt --client-key app.key`,
 		Args:              args(between(1, 1)),
 		ValidArgsFunction: oneArg(completeProviders(g)),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -169,7 +172,7 @@ func runClientSet(ctx context.Context, g *globals, opts clientSetOptions) error 
 	what := "client " + oauth.Clean(id)
 	switch {
 	case opts.Key.given():
-		what = describeKey(id)
+		what = describeKey(id, r.AuthMethod)
 	case r.HasSecret:
 		what += " with its secret"
 	}
@@ -287,22 +290,25 @@ func (ws *workspace) clientStore(ctx context.Context, scope string) (*store.Stor
 // readClient finds the id and the secret: a key, flags and stdin, else the person;
 // and the name to register the client under.
 func (ws *workspace) readClient(ctx context.Context, def *providers.Definition, opts clientSetOptions, redirect string) (id string, t secret.Text, name string, err error) {
+	if !opts.Key.given() && oauth.UsesCertificate(def.TokenEndpointAuthMethod) {
+		return "", secret.Text{}, "", failf(exitUsage, "give it with --client-id ID --client-certificate FILE --client-key FILE", "%s wants a client with a certificate", oauth.Clean(def.Name))
+	}
 	if !opts.Key.given() {
 		id, t, err = ws.readIDAndSecret(ctx, def, opts, redirect)
 		return id, t, opts.Provider, err
 	}
 	takes, bearer := takesKey(def.Provider, flow.FlowAuto)
 	switch {
-	case !takes:
+	case !takes && opts.Key.Certificate == "":
 		return "", secret.Text{}, "", usagef("--key-file, --key-stdin: %s signs nothing with a client's key", oauth.Clean(def.Name))
 	case opts.Key.Stdin && opts.SecretStdin:
 		return "", secret.Text{}, "", usagef("--key-stdin and --client-secret-stdin cannot both read standard input")
 	}
-	file, err := opts.Key.read(ws)
+	file, err := opts.Key.clientKey(ctx, ws, def, bearer)
 	if err != nil {
 		return "", secret.Text{}, "", err
 	}
-	if id = cmp.Or(opts.ClientID, file.ClientID); id == "" {
+	if id = cmp.Or(opts.ClientID, file.ClientID, def.ClientID); id == "" {
 		return "", secret.Text{}, "", failf(exitUsage, "give it with --client-id", "the key file does not say which client it belongs to")
 	}
 	if opts.SecretStdin {
@@ -441,6 +447,7 @@ type clientInfo struct {
 	Store         string            `json:"store"`
 	SetAt         time.Time         `json:"set_at"`
 	NextSetAt     *time.Time        `json:"next_set_at,omitempty"`
+	Certificate   *time.Time        `json:"certificate_ends,omitempty"`
 }
 
 func describeClient(r connection.Registration, kind, redirect string) clientInfo {
@@ -448,7 +455,7 @@ func describeClient(r connection.Registration, kind, redirect string) clientInfo
 		Provider: r.Provider, ClientID: r.ClientID, Scope: "user", Project: r.Project,
 		TokenEndpoint: r.TokenEndpoint, AuthMethod: r.AuthMethod, RedirectURI: redirect,
 		Variables: r.Variables, HasSecret: r.HasSecret, Store: kind, SetAt: r.SetAt,
-		NextSetAt: instant(r.NextSetAt),
+		NextSetAt: instant(r.NextSetAt), Certificate: instant(oauth.CertificateEnds(r.Certificates)),
 	}
 	if r.Project != "" {
 		info.Scope = "project"
@@ -506,6 +513,9 @@ func runClientList(g *globals, all bool) error {
 		held, scope := "no", "all projects"
 		if c.HasSecret {
 			held = "yes"
+		}
+		if c.Certificate != nil {
+			held = "certificate until " + c.Certificate.Format(time.DateOnly)
 		}
 		if c.NextSetAt != nil {
 			held += ", next " + c.NextSetAt.Format(time.DateOnly)

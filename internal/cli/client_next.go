@@ -119,7 +119,7 @@ func (ws *workspace) storedClients(provider, scope string) ([]storedClient, erro
 			if r.Provider != provider || r.Project != scope || !r.HasSecret {
 				continue
 			}
-			if r.AuthMethod == oauth.AuthPrivateKeyJWT {
+			if oauth.UsesKey(r.AuthMethod) {
 				signs = true
 				continue
 			}
@@ -133,7 +133,7 @@ func (ws *workspace) storedClients(provider, scope string) ([]storedClient, erro
 	case len(held) > 0:
 		return held, nil
 	case signs:
-		return nil, failf(exitUsage, "store a new key with 'apiauth client set --key-file'", "the client of %s signs with a key; it has no next secret", oauth.Clean(provider))
+		return nil, failf(exitUsage, "store a new key with 'apiauth client set --key-file', a new certificate with --client-certificate as well", "the client of %s has a key; it has no next secret", oauth.Clean(provider))
 	}
 	return nil, failf(exitUsage, "store one with 'apiauth client set'", "no client of %s with a secret is stored %s", oauth.Clean(provider), ws.scopeText(scope))
 }

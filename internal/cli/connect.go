@@ -68,7 +68,8 @@ Connecting again asks for what was granted before, plus what the manifest and
   apiauth connect github-work --provider github --scope repo
   apiauth connect keycloak --provider https://sso.example.com/realms/main
   apiauth connect spotify --flow client-credentials
-  apiauth connect google-robot --provider google --key-file robot.json`,
+  apiauth connect google-robot --provider google --key-file robot.json
+  apiauth connect bank --client-id app-1 --client-certificate app.crt --client-key app.key`,
 		ValidArgsFunction: completeConnectable(g),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			opts.Names = names
@@ -120,7 +121,7 @@ func runConnect(ctx context.Context, g *globals, opts connectOptions) error {
 		}
 	}
 	if len(names) > 1 && (opts.Provider != "" || opts.SecretStdin || opts.ImportStdin || opts.ClientID != "" || opts.Key.given()) {
-		return usagef("--provider, --client-id, --client-secret-stdin, --key-file, --key-stdin and --import-stdin are for one connection at a time")
+		return usagef("--provider, --client-id, --client-secret-stdin, --key-file, --key-stdin, --client-certificate and --import-stdin are for one connection at a time")
 	}
 	if opts.Key.Stdin && opts.ImportStdin {
 		return usagef("--key-stdin and --import-stdin cannot both read standard input")
@@ -275,7 +276,7 @@ func connectOne(ctx context.Context, ws *workspace, opts connectOptions, name st
 
 	login, err := a.obtain(ctx)
 	if err != nil {
-		return nil, err
+		return nil, a.enrollError(err)
 	}
 	src, err := ws.source(s)
 	if err != nil {
@@ -754,11 +755,15 @@ func (a *attempt) flowError(err error) error {
 
 // enrollError adds what a person can do where the issuer's code tells it.
 func (a *attempt) enrollError(err error) error {
-	switch code := oauth.ErrorCode(err); {
+	code := oauth.ErrorCode(err)
+	client := errors.Is(err, connection.ErrClient) || errors.Is(err, oauth.ErrCertificate) || code == "invalid_client"
+	switch {
 	case a.unanswered != nil && errors.Is(err, connection.ErrAccountDeclined):
 		return fmt.Errorf("%w: %w", err, a.unanswered)
-	case errors.Is(err, connection.ErrClient):
-		return withHint(err, fmt.Sprintf("check the client's id and secret at %s, then run 'apiauth client set %s'", a.registerPage(), a.provider))
+	case client && oauth.UsesCertificate(a.pins.AuthMethod):
+		return failf(exitUsage, fmt.Sprintf("compare the client's id and certificate with its registration at %s, then give the right ones with --client-id, --client-certificate and --client-key", a.registerPage()), "%w", err)
+	case client:
+		return failf(exitUsage, fmt.Sprintf("check the client's id and secret at %s, then run 'apiauth client set %s'", a.registerPage(), a.provider), "%w", err)
 	case code == "redirect_uri_mismatch":
 		return failf(exitUsage, fmt.Sprintf("register exactly %s at %s", a.redirectToRegister(), a.registerPage()), "%w", err)
 	case code == "invalid_scope":

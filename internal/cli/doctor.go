@@ -576,6 +576,14 @@ func (d *doctor) connection(ctx context.Context, s *store.Store, name string) {
 	}
 	now := d.g.app.Now()
 	again := fmt.Sprintf("'apiauth connect %s'", name)
+	if ends := d.ws.certificateEnds(s, h); !ends.IsZero() && ends.Sub(now) < certificateSoon {
+		remedy := fmt.Sprintf("'apiauth client set %s --client-id %s --client-certificate FILE --client-key FILE'", oauth.Clean(h.Provider), oauth.Clean(h.Pins.ClientID))
+		if now.After(ends) {
+			d.add(name, checkFail, remedy, "the client's certificate ended %s", ends.Format(time.DateOnly))
+			return
+		}
+		d.add(name, checkNote, remedy, "the client's certificate ends %s", ends.Format(time.DateOnly))
+	}
 	switch {
 	case h.State == connection.StateNeedsConnect:
 		d.add(name, checkFail, again, "access must be granted again: %s", cmp.Or(h.StateReason, "the issuer no longer accepts the grant"))

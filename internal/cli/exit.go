@@ -110,6 +110,8 @@ func explain(err error) (code int, hint string) {
 		return hinted.code, hinted.hint
 	case errors.As(err, &usage):
 		return exitUsage, ""
+	case errors.Is(err, oauth.ErrCertificate):
+		return exitUsage, "store a good one with 'apiauth client set PROVIDER --client-certificate FILE --client-key FILE'"
 	case errors.As(err, &child):
 		switch code := child.ExitCode(); code {
 		case 126:

@@ -82,6 +82,9 @@ func describeRequest(r oauth.TokenRequest) []string {
 	if r.Client.ID != "" && r.Client.Method != oauth.AuthOmitted && r.Client.Method != oauth.AuthSecretAsUsername {
 		lines = append(lines, "client_id: "+oauth.Clean(r.Client.ID))
 	}
+	if oauth.UsesCertificate(r.Client.Method) {
+		lines = append(lines, "client certificate: presented in the TLS handshake (RFC 8705 section 2)")
+	}
 	for _, p := range r.Form {
 		if slices.Contains(r.Omit, p.Name) {
 			continue

@@ -107,7 +107,9 @@ func (ws *workspace) approveIssuer(ctx context.Context, issuer string, def *prov
 // endpointHosts lists the hosts that would receive credentials or tokens.
 func endpointHosts(p *providers.Provider) []string {
 	var hosts []string
-	for _, e := range []string{p.AuthorizationEndpoint, p.TokenEndpoint, p.DeviceAuthorizationEndpoint, p.RevocationEndpoint, p.IntrospectionEndpoint, p.UserinfoEndpoint} {
+	for _, e := range []string{p.AuthorizationEndpoint, p.TokenEndpoint, p.DeviceAuthorizationEndpoint, p.RevocationEndpoint, p.IntrospectionEndpoint, p.UserinfoEndpoint,
+		p.MTLS.TokenEndpoint, p.MTLS.DeviceAuthorizationEndpoint, p.MTLS.RevocationEndpoint, p.MTLS.IntrospectionEndpoint, p.MTLS.PushedEndpoint,
+		p.MTLS.UserinfoEndpoint} {
 		if e == "" {
 			continue
 		}

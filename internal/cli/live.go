@@ -143,7 +143,7 @@ func (l *liveTokens) unchanged(t *liveToken, name string, now time.Time) bool {
 
 // samePlaces reports whether tokens may go to the same places by both.
 func samePlaces(a, b *providers.Pins) bool {
-	return a.APIBase == b.APIBase && a.APIAuth == b.APIAuth && a.AllowInsecureLoopback == b.AllowInsecureLoopback &&
+	return a.APIBase == b.APIBase && a.APIAuth == b.APIAuth && a.AllowInsecureLoopback == b.AllowInsecureLoopback && a.APICertificate == b.APICertificate &&
 		reflect.DeepEqual(a.APIHosts, b.APIHosts)
 }
 

@@ -118,6 +118,9 @@ func (s *standIns) target(name string, pins *providers.Pins, placeholder secret.
 		return failf(exitUsage, "add api.hosts to its definition and connect again, or run the command without --placeholder",
 			"%q has no hosts that its token may go to", name)
 	}
+	if err := boundToCertificate(name, pins); err != nil {
+		return err
+	}
 	target := proxy.Target{
 		Connection: name, Hosts: pins.APIHosts, Auth: pins.APIAuth, Placeholder: placeholder,
 		Allow: rules, Insecure: pins.AllowInsecureLoopback,

@@ -26,7 +26,7 @@ func newProjectCmd(g *globals) *cobra.Command {
 Outside of projects there is the personal project. The manifest is committed and
 holds no secrets. Which folder is which project is kept in your own state, so
 that a copied manifest gets no access to another project's connections.`,
-	}, newProjectInitCmd(g), newProjectShowCmd(g), newProjectLinkCmd(g), newProjectUnlinkCmd(g))
+	}, newProjectInitCmd(g), newProjectShowCmd(g), newProjectLinkCmd(g), newProjectUnlinkCmd(g), newProjectSchemaCmd(g))
 }
 
 func newProjectInitCmd(g *globals) *cobra.Command {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -170,5 +171,51 @@ func TestPromptBeforeAProviderIsAdded(t *testing.T) {
 	a.ends(term, 0)
 	if _, err := os.Stat(added); err != nil {
 		t.Error(err)
+	}
+}
+
+// A key that is encrypted is asked for its passphrase once, and kept under the
+// store's own seal; its certificate, which is public, is not kept in the keychain.
+func TestPromptAsksForThePassphraseOfAKey(t *testing.T) {
+	openssl := peers.Program(t, "apt-get install openssl", "openssl")
+	a := newTerminal(t)
+	definition := "id: bank\nname: Bank\nauthorization_endpoint: https://bank.example/auth\ntoken_endpoint: https://bank.example/token\n" +
+		"token_endpoint_auth_method: tls_client_auth\napi: {hosts: [bank.example]}\n"
+	for path, text := range map[string]string{"config/providers/bank.yaml": definition, "site/app.crt": "", "site/app.key": ""} {
+		path = filepath.Join(a.home, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, err := exec.CommandContext(t.Context(), openssl, "req", "-x509", "-newkey", "rsa:2048", "-passout", "pass:opensesame", "-subj", "/CN=app-1", "-days", "10",
+		"-keyout", filepath.Join(a.dir, "app.key"), "-out", filepath.Join(a.dir, "app.crt")).CombinedOutput()
+	if err != nil {
+		t.Fatalf("openssl: %v\n%s", err, out)
+	}
+	args := []string{"client", "set", "bank", "--client-id", "app-1", "--client-certificate", "app.crt", "--client-key", "app.key"}
+	for passphrase, want := range map[string]string{"another-c4n4ry": "its passphrase or its encryption is not the right one", "opensesame": "Stored client app-1 with its certificate and key for Bank"} {
+		term := a.run(args...)
+		term.WaitFor("Passphrase of the key")
+		term.Paste(passphrase)
+		term.Send("Enter")
+		code := term.WaitExit()
+		if screen := term.History(); !strings.Contains(strings.Join(strings.Fields(screen), " "), want) || strings.Contains(screen, passphrase) || (code == 0) != (passphrase == "opensesame") {
+			t.Errorf("exit status %d:\n%s", code, screen)
+		}
+	}
+	items, err := filepath.Glob(filepath.Join(a.keychain(), "*"))
+	if err != nil || len(items) != 1 {
+		t.Fatalf("the keychain holds %d items, want 1 (%v)", len(items), err)
+	}
+	if item, err := os.ReadFile(items[0]); err != nil || strings.Contains(string(item), "x5c") || len(item) > 2560 {
+		t.Errorf("the keychain's item has %d bytes (%v)", len(item), err)
+	}
+	term := a.run("client", "list")
+	a.ends(term, 0)
+	if screen := term.History(); !strings.Contains(screen, "certificate until") {
+		t.Errorf("client list:\n%s", screen)
 	}
 }

@@ -30,7 +30,7 @@ func newProviderCmd(g *globals) *cobra.Command {
 		Long: `A provider is an entry of the catalogue: the facts about one issuer and its
 APIs, without any secret. Definitions of your own lie beside it, one file each
 ('apiauth paths' says where).`,
-	}, newProviderListCmd(g), newProviderShowCmd(g), newProviderAddCmd(g), newProviderCheckCmd(g))
+	}, newProviderListCmd(g), newProviderShowCmd(g), newProviderAddCmd(g), newProviderCheckCmd(g), newProviderSchemaCmd(g))
 }
 
 func newProviderListCmd(g *globals) *cobra.Command {
@@ -388,6 +388,7 @@ func providerPage(d *providers.Definition) string {
 	p.line("issuer", d.Issuer)
 	p.line("authorize", d.AuthorizationEndpoint)
 	p.line("token", d.TokenEndpoint)
+	p.line("mutual TLS", d.MTLS.TokenEndpoint)
 	p.line("refresh", d.RefreshEndpoint)
 	p.line("device", d.DeviceAuthorizationEndpoint)
 	p.line("", d.DeviceNote)
@@ -544,6 +545,8 @@ func clientText(p *providers.Provider) string {
 		return ""
 	case p.TokenEndpointAuthMethod == providers.AuthPrivateKeyJWT:
 		return "with a private key (" + p.TokenEndpointAuthMethod + ")"
+	case oauth.UsesCertificate(p.TokenEndpointAuthMethod):
+		return "with a certificate (" + p.TokenEndpointAuthMethod + ")"
 	case p.TokenEndpointAuthMethod == "" || p.TokenEndpointAuthMethod == providers.AuthNone:
 		return "public, without a secret"
 	case p.SecretOptional:

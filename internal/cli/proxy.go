@@ -118,6 +118,9 @@ func runProxy(ctx context.Context, g *globals, opts proxyOptions) (err error) {
 	for i := range serve.Routes {
 		r := &serve.Routes[i]
 		pins := &tokens.kept[r.Connection].pins
+		if err := boundToCertificate(r.Connection, pins); err != nil {
+			return err
+		}
 		r.Base, r.Hosts, r.Auth = pins.APIBase, pins.APIHosts, pins.APIAuth
 		r.Headers, r.InsecureLoopback = pins.APIHeaders, pins.AllowInsecureLoopback
 	}

@@ -41,7 +41,7 @@ func TestAPIRedirectIsNotFollowed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		caller, err := ws.caller(access)
+		caller, err := ws.caller(t.Context(), access)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -88,7 +88,7 @@ func (a *attempt) findClient(ctx context.Context, s *store.Store) (err error) {
 	}
 	switch {
 	case a.opts.Key.given():
-		if err := a.readKey(); err != nil {
+		if err := a.readKey(ctx); err != nil {
 			return err
 		}
 		same = reg != nil && reg.ClientID == c.ID
@@ -112,6 +112,11 @@ func (a *attempt) findClient(ctx context.Context, s *store.Store) (err error) {
 		if reg.HasSecret && (pins.TokenEndpoint != reg.TokenEndpoint) {
 			return failf(exitRefused, fmt.Sprintf("if that is expected, store the secret again with 'apiauth client set %s'", a.provider),
 				"the client secret stored for %s belongs to %s, but its token endpoint is now %s", a.provider, reg.TokenEndpoint, pins.TokenEndpoint)
+		}
+		if !a.byKey() {
+			if err := a.checkKind(reg, pins.AuthMethod); err != nil {
+				return err
+			}
 		}
 		if c.Secret, err = holder.ClientSecret(ctx, reg); err != nil {
 			return err
@@ -138,6 +143,9 @@ func (a *attempt) findClient(ctx context.Context, s *store.Store) (err error) {
 	}
 	if c.ID != "" || a.opts.ImportStdin {
 		return nil // a personal access token needs no client; a refresh token says so later
+	}
+	if oauth.UsesCertificate(a.def.TokenEndpointAuthMethod) && !a.byKey() {
+		return a.noCertificate()
 	}
 	if takes, _ := takesKey(a.def.Provider, a.opts.Flow); takes && (a.byKey() || len(a.def.Flows) == 1) {
 		return failf(exitUsage, fmt.Sprintf("make a key at %s and give it with --key-file PATH", a.registerPage()),
@@ -301,7 +309,7 @@ func (c *clientChoice) save(ctx context.Context, ws *workspace, s *store.Store, 
 	}
 	what := "client " + oauth.Clean(c.ID)
 	if a.opts.Key.given() {
-		what = describeKey(c.ID)
+		what = describeKey(c.ID, method)
 	}
 	ws.say("Stored %s for %s.", what, oauth.Clean(a.def.Name))
 	return nil

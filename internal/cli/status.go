@@ -182,6 +182,9 @@ func (ws *workspace) prove(ctx context.Context, e *statusEntry) {
 	e.Header = &access.Header
 	e.Missing = e.Header.Missing(e.Needed)
 	src := &connection.Source{Issuer: ws.http, Now: ws.app.Now}
+	if from, err := ws.origin(e.Name); err == nil {
+		src.ClientSecret = from.src.ClientSecret
+	}
 	account, err := src.Identify(ctx, &connection.Record{Header: access.Header, Body: connection.Body{Access: access.Token, Kept: access.Kept}})
 	switch {
 	case err != nil:
@@ -256,6 +259,13 @@ func (ws *workspace) printHeader(row func(label, value string), s connection.Sto
 	}
 	if !h.RefreshDeadline.IsZero() {
 		row("refresh", deadline(h.RefreshDeadline, now))
+	}
+	if ends := ws.certificateEnds(s, h); !ends.IsZero() {
+		text := deadline(ends, now)
+		if ends.Sub(now) < certificateSoon {
+			text += "; store the next one with 'apiauth client set " + oauth.Clean(h.Provider) + " --client-certificate'"
+		}
+		row("certificate", text)
 	}
 	row("store", describeStore(s, h))
 	row("connected", h.ConnectedAt.Local().Format("2006-01-02 15:04")+" by "+h.Flow)
@@ -336,6 +346,7 @@ type statusJSON struct {
 	Renewable       bool       `json:"renewable"`
 	GrantDeadline   *time.Time `json:"grant_deadline,omitempty"`
 	RefreshDeadline *time.Time `json:"refresh_deadline,omitempty"`
+	CertificateEnds *time.Time `json:"certificate_ends,omitempty"` // of the client
 	ConnectedAt     *time.Time `json:"connected_at,omitempty"`
 	Store           string     `json:"store,omitempty"`
 	Keychain        string     `json:"keychain,omitempty"`
@@ -388,6 +399,7 @@ func (e *statusEntry) json(ws *workspace, s connection.Store) statusJSON {
 	}
 	doc.ExpiresAt, doc.Renewable = moment(h.ExpiresAt()), h.CanRenew()
 	doc.GrantDeadline, doc.RefreshDeadline, doc.ConnectedAt = moment(h.GrantDeadline), moment(h.RefreshDeadline), moment(h.ConnectedAt)
+	doc.CertificateEnds = moment(ws.certificateEnds(s, h))
 	doc.Store, doc.Keychain = s.Kind(), string(h.Keychain)
 	doc.APIHosts = h.Pins.APIHosts
 	return doc

@@ -137,7 +137,7 @@ func (s *Source) enrollLocked(ctx context.Context, key Key, l Login) (_ *Record,
 		if err := next.Pins.BindAPI(l.Callback); err != nil {
 			return nil, nil, accepted, definite(ErrRefused, err, "bind %q to its API", key.Name)
 		}
-		s.identify(ctx, next)
+		s.identify(ctx, next, l.Client)
 		return next, guard, accepted, nil
 	}
 
@@ -155,7 +155,10 @@ func (s *Source) enrollLocked(ctx context.Context, key Key, l Login) (_ *Record,
 	} else if ans, accepted, err = s.sendLogin(ctx, guard, &l); err != nil {
 		_ = guard.Drop()
 		kind := ErrTemporary
-		if errors.Is(err, oauth.ErrRefused) {
+		switch {
+		case errors.Is(err, oauth.ErrCertificate):
+			kind = ErrClient
+		case errors.Is(err, oauth.ErrRefused):
 			kind = ErrRefused
 		}
 		return nil, nil, accepted, definite(kind, err, "exchange the login for tokens of %q", key.Name)
@@ -226,15 +229,16 @@ func (s *Source) granted(ctx context.Context, cur *Record, draft Header, callbac
 	if err := next.Pins.BindAPI(next.Body.Kept); err != nil {
 		return nil, definite(ErrRefused, err, "bind %q to its API", draft.Name)
 	}
-	s.identify(ctx, next)
+	s.identify(ctx, next, c)
 	if cur != nil && next.Account == (Account{}) {
 		next.Account = cur.Account // the provider did not say; nothing speaks for a change
 	}
 	return next, nil
 }
 
-// identify asks the provider who signed in. Not knowing is no failure.
-func (s *Source) identify(ctx context.Context, rec *Record) {
+// identify asks the provider who signed in, as the client of the login, which need
+// not be stored yet. Not knowing is no failure.
+func (s *Source) identify(ctx context.Context, rec *Record, c oauth.Client) {
 	switch j := rec.Pins.JWTBearer; {
 	case rec.Flow == FlowClientCredentials:
 		rec.Account = Account{Label: "(the client itself)"}
@@ -244,7 +248,11 @@ func (s *Source) identify(ctx context.Context, rec *Record) {
 		rec.Account = Account{Subject: who, Label: who}
 		return
 	}
-	account, err := s.Identify(ctx, rec)
+	ask := s.Identify
+	if rec.Pins.APICertificate && !c.Secret.IsZero() {
+		ask = func(ctx context.Context, rec *Record) (Account, error) { return s.identifyAs(ctx, rec, c) }
+	}
+	account, err := ask(ctx, rec)
 	if err != nil {
 		s.warn("the provider did not say who signed in: %v", err)
 		return
@@ -255,7 +263,31 @@ func (s *Source) identify(ctx context.Context, rec *Record) {
 // Identify asks the provider whose token rec holds. The zero Account means that
 // the provider has no way to ask.
 func (s *Source) Identify(ctx context.Context, rec *Record) (Account, error) {
+	c, err := s.APIClient(ctx, &rec.Header)
+	if err != nil {
+		return Account{}, err
+	}
+	return s.identifyAs(ctx, rec, c)
+}
+
+// APIClient returns the client whose certificate requests to the API present; zero
+// where they present none, or nothing is at hand to find it with.
+func (s *Source) APIClient(ctx context.Context, h *Header) (oauth.Client, error) {
+	if !h.Pins.APICertificate || s.ClientSecret == nil && s.Store == nil {
+		return oauth.Client{}, nil
+	}
+	t, err := s.secretFor(ctx, h)
+	if err != nil {
+		return oauth.Client{}, err
+	}
+	return Client(&h.Pins, t), nil
+}
+
+func (s *Source) identifyAs(ctx context.Context, rec *Record, c oauth.Client) (Account, error) {
 	p := &rec.Pins
+	if !p.APICertificate {
+		c = oauth.Client{}
+	}
 	if p.Identity.From == "token" {
 		return Account{Subject: oauth.Clean(rec.Body.Kept[p.Identity.Subject]), Label: oauth.Clean(rec.Body.Kept[p.Identity.Label])}, nil
 	}
@@ -274,6 +306,7 @@ func (s *Source) Identify(ctx context.Context, rec *Record) (Account, error) {
 		Subject:               p.Identity.Subject,
 		Label:                 p.Identity.Label,
 		AllowInsecureLoopback: p.AllowInsecureLoopback,
+		Client:                c,
 	})
 	if err != nil {
 		return Account{}, err

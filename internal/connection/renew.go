@@ -117,7 +117,7 @@ func (r *renewal) done(before, rec *Record, promoted bool) bool {
 
 // refresh sends the token request for rec and stores its answer.
 func (r *renewal) refresh(ctx context.Context, rec *Record) (Access, error) {
-	if w, ok := r.Issuer.(warmer); ok {
+	if w, ok := r.Issuer.(warmer); ok && !oauth.UsesCertificate(rec.Pins.AuthMethod) { // such a connection is opened with the certificate
 		w.Warm(ctx, tokenEndpoint(rec)) // while the keychain is asked and the intent is written
 		defer w.Close()
 	}
@@ -734,7 +734,7 @@ func (r *renewal) failed(ctx context.Context, rec *Record, err error) (Access, e
 	switch {
 	case errors.As(err, &store):
 		return Access{}, store.err
-	case code == "invalid_client" || code == "unauthorized_client" || code == "incorrect_client_credentials":
+	case code == "invalid_client" || code == "unauthorized_client" || code == "incorrect_client_credentials", errors.Is(err, oauth.ErrCertificate):
 		return Access{}, definite(ErrClient, err, "refresh %q", name)
 	case code != "" && !oauth.IsTemporary(err), errors.Is(err, oauth.ErrRefused):
 		return Access{}, definite(ErrRefused, err, "refresh %q", name)

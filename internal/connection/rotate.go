@@ -13,8 +13,8 @@ import (
 // the present one; zero when there is none. One that cannot be read is told of
 // and left alone: the present one may still do.
 func (s *Source) nextFor(ctx context.Context, h *Header) secret.Text {
-	switch h.Pins.AuthMethod {
-	case oauth.AuthNone, oauth.AuthOmitted, oauth.AuthPrivateKeyJWT, "":
+	switch method := h.Pins.AuthMethod; {
+	case method == oauth.AuthNone, method == oauth.AuthOmitted, method == "", oauth.UsesKey(method):
 		return secret.Text{} // no secret is used
 	}
 	if renewal := h.Pins.Token.Renewal; h.Pins.JWTBearer != nil || renewal != nil && renewal.OmitClient {

@@ -124,6 +124,10 @@ type Registration struct {
 	Variables     map[string]string `json:"variables,omitempty"`
 	HasSecret     bool              `json:"has_secret"`
 	SetAt         time.Time         `json:"set_at"`
+	// Certificates are those of a client that authenticates with one (RFC 8705),
+	// its own first, in DER, base64. They are public. A store keeps them here and
+	// not with the secret, and gives them back with it.
+	Certificates []string `json:"certificates,omitempty"`
 	// Item tells the keychain items of a client's secrets apart.
 	Item string `json:"item,omitempty"`
 	// Replaces is SetAt of the registration that a next secret was stored

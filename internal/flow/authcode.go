@@ -411,6 +411,8 @@ func (g *login) announce(env Env, listening bool) {
 	case env.ReadPaste == nil:
 	case listening:
 		env.say("If the browser ends on a page that does not load, paste its address here and press Enter (it is not shown).")
+	case leadsHere(g.redirect):
+		env.say("At the end the browser says that it cannot open a page of %s, and that is right: copy the whole address of that page, paste it here and press Enter (it is not shown).", hostOf(g.redirect))
 	default:
 		env.say("At the end, copy the whole address of the last page, paste it here and press Enter (it is not shown).")
 	}

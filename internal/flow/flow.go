@@ -318,7 +318,7 @@ type Means struct {
 	Browser  bool // a browser may be opened here
 	Terminal bool // a person can type and paste here
 	Person   bool // a person reads what is printed and can act elsewhere
-	Secret   bool // the client has a secret, or a key where it signs assertions
+	Secret   bool // the client has a secret, or a key where it has one of those instead
 	Key      bool // there is a key for the jwt-bearer flow
 	// RedirectURI is the registered redirect, when it is not the provider's.
 	RedirectURI string
@@ -426,6 +426,9 @@ func impossible(flow string, p *providers.Provider, m Means) string {
 	case FlowBrowser, FlowDevice, FlowPaste, FlowClientCredentials:
 		if needsSecret && !m.Secret && method == oauth.AuthPrivateKeyJWT {
 			return "needs the client's key (--key-file or --key-stdin)"
+		}
+		if needsSecret && !m.Secret && oauth.UsesCertificate(method) {
+			return "needs the client's certificate and key (--client-certificate and --client-key)"
 		}
 		if needsSecret && !m.Secret {
 			return "needs a client secret (apiauth client set)"

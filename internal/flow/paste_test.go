@@ -24,6 +24,7 @@ func TestPaste(t *testing.T) {
 	for name, uri := range map[string]string{
 		"https redirect":    "https://app.example/oauth/receive",
 		"https, bare host":  "https://app.example",
+		"https, here":       "https://localhost/callback/acme",
 		"loopback redirect": "http://127.0.0.1:*/callback/acme",
 		"localhost, fixed":  "http://localhost:8123/callback/acme",
 	} {
@@ -36,6 +37,12 @@ func TestPaste(t *testing.T) {
 				if status, _, _ := r.browse(r.final(), nil); status != 0 {
 					t.Errorf("somebody answers at the redirect URI with %d, though only a paste is waited for", status)
 				}
+			}
+			r.give("") // by then everything has been said
+			// A page that does not load would be taken for a failure.
+			here := !strings.Contains(uri, "app.example")
+			if said := strings.Join(strings.Fields(r.output()), " "); strings.Contains(said, "cannot open a page of "+r.redirect.Hostname()+", and that is right") != here {
+				t.Errorf("it says %q", said)
 			}
 			r.give(r.final())
 			r.wantCode(flow.FlowPaste)

@@ -97,6 +97,25 @@ func (r redirect) origin(port int) string {
 	return r.scheme + "://" + r.host + ":" + strconv.Itoa(port)
 }
 
+// hostOf is the host of a redirect URI as it is sent, without its port.
+func hostOf(sent string) string {
+	u, err := url.Parse(sent)
+	if err != nil {
+		return ""
+	}
+	return u.Hostname()
+}
+
+// leadsHere reports whether a redirect URI leads to this machine, where nobody may
+// listen.
+func leadsHere(sent string) bool {
+	switch hostOf(sent) {
+	case "localhost", "127.0.0.1", "::1":
+		return true
+	}
+	return false
+}
+
 // errNotFinal says that an address is not one of the redirect URI.
 var errNotFinal = errors.New("not the final address")
 

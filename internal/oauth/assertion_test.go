@@ -42,7 +42,7 @@ func keyOf(t *testing.T, private crypto.Signer, id string) testKey {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := ParseKeyFile(secret.New(string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))))
+	f, err := ParseKeyFile(secret.New(string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))), secret.Text{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -299,7 +299,7 @@ func TestParseKeyFile(t *testing.T) {
 		"Box": {`{"boxAppSettings":{"clientID":"b1","clientSecret":"s1","appAuth":{"publicKeyID":"pk","privateKey":` + string(quoted) + `,"passphrase":""}},"enterpriseID":"77"}`,
 			"b1", "77", "pk", "s1"},
 	} {
-		f, err := ParseKeyFile(secret.New(test.text))
+		f, err := ParseKeyFile(secret.New(test.text), secret.Text{})
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -333,7 +333,7 @@ func TestParseKeyFile(t *testing.T) {
 		"escape":      `{"client_email":"a\u001b[31m","private_key":` + string(quoted) + `}`,
 		"long":        strings.Repeat("x", 65<<10),
 	} {
-		if _, err := ParseKeyFile(secret.New(text)); err == nil || strings.Contains(err.Error(), canary) {
+		if _, err := ParseKeyFile(secret.New(text), secret.Text{}); err == nil || strings.Contains(err.Error(), canary) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -363,17 +363,23 @@ func TestEncryptedKeys(t *testing.T) {
 			quoted, _ := json.Marshal(string(text))
 			return secret.New(`{"boxAppSettings":{"clientID":"b1","appAuth":{"publicKeyID":"pk","privateKey":` + string(quoted) + `,"passphrase":"` + passphrase + `"}}}`)
 		}
-		f, err := ParseKeyFile(box("opensesame"))
+		f, err := ParseKeyFile(box("opensesame"), secret.Text{})
 		if err != nil {
 			t.Fatalf("%v: %v", options, err)
 		}
 		if _, alg, err := f.Key.signer(""); err != nil || alg != "RS256" {
 			t.Errorf("%v: %v", options, err)
 		}
-		if _, err := ParseKeyFile(box("another")); err == nil || strings.Contains(err.Error(), "another") {
+		if _, err := ParseKeyFile(box("another"), secret.Text{}); err == nil || strings.Contains(err.Error(), "another") {
 			t.Errorf("%v: a wrong passphrase gives %v", options, err)
 		}
-		if _, err := ParseKeyFile(secret.New(string(text))); err == nil || !strings.Contains(err.Error(), "decrypt it first") {
+		if f, err := ParseKeyFile(secret.New(string(text)), secret.New("opensesame")); err != nil || f.Key.PKCS8.IsZero() {
+			t.Errorf("%v: with its passphrase: %v", options, err)
+		}
+		if _, err := ParseKeyFile(secret.New(string(text)), secret.New("another")); err == nil || strings.Contains(err.Error(), "another") {
+			t.Errorf("%v: with another passphrase: %v", options, err)
+		}
+		if _, err := ParseKeyFile(secret.New(string(text)), secret.Text{}); !errors.Is(err, ErrKeyEncrypted) || !strings.Contains(err.Error(), "decrypt it first") {
 			t.Errorf("%v: without a passphrase: %v", options, err)
 		}
 	}
@@ -381,9 +387,10 @@ func TestEncryptedKeys(t *testing.T) {
 
 func FuzzParseKeyFile(f *testing.F) {
 	f.Add("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
+	f.Add("-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
 	f.Add(`{"private_key":"-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n"}`)
 	f.Fuzz(func(t *testing.T, text string) {
-		file, err := ParseKeyFile(secret.New(text))
+		file, err := ParseKeyFile(secret.New(text), secret.Text{})
 		if err != nil {
 			return
 		}

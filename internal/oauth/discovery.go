@@ -8,9 +8,8 @@ import (
 )
 
 // Metadata is what an issuer publishes about itself (RFC 8414 section 2, OpenID
-// Connect Discovery 1.0 section 3, RFC 8628 section 4, RFC 9126 section 5, RFC
-// 9207 section 3), as
-// far as it is used here. A nil list means that the issuer does not say. The
+// Connect Discovery 1.0 section 3, RFC 8628 section 4, RFC 8705 section 5, RFC 9126
+// section 5, RFC 9207 section 3), as far as it is used here. A nil list means that the issuer does not say. The
 // fields are those of providers.Metadata in the same order, so that one
 // converts into the other.
 type Metadata struct {
@@ -28,6 +27,9 @@ type Metadata struct {
 	PushedAuthorizationRequestEndpoint         string   `json:"pushed_authorization_request_endpoint,omitempty"`
 	RequirePushedAuthorizationRequests         bool     `json:"require_pushed_authorization_requests,omitempty"`
 	AuthorizationResponseIssParameterSupported bool     `json:"authorization_response_iss_parameter_supported,omitempty"`
+	// MTLSEndpointAliases are the endpoints, by their names, for clients that
+	// authenticate with a certificate.
+	MTLSEndpointAliases map[string]string `json:"mtls_endpoint_aliases,omitempty"`
 }
 
 // Discover fetches the metadata of issuer: first as RFC 8414 section 3 says
@@ -106,21 +108,12 @@ func parseMetadata(body []byte, issuer string, allowLoopback bool) (Metadata, er
 		{"userinfo_endpoint", &m.UserinfoEndpoint},
 		{"pushed_authorization_request_endpoint", &m.PushedAuthorizationRequestEndpoint},
 	} {
-		if !o.has(e.name) {
-			continue
+		if *e.to, err = o.endpoint(e.name, allowLoopback); err != nil {
+			return Metadata{}, err
 		}
-		s, ok := o.text(e.name)
-		if !ok || o.repeated[e.name] {
-			return Metadata{}, unusablef("the %s of the issuer's metadata is not one string", e.name)
-		}
-		if _, err := checkEndpoint(s, allowLoopback); err != nil {
-			return Metadata{}, unusablef("the %s of the issuer's metadata is refused: %s", e.name, err)
-		}
-		// What CleanURL would encode has no place in an endpoint either.
-		if clean, err := CleanURL(s); err != nil || strings.Count(clean, "%") != strings.Count(s, "%") {
-			return Metadata{}, unusablef("the %s of the issuer's metadata is refused: the URL holds characters that it must not", e.name)
-		}
-		*e.to = s
+	}
+	if m.MTLSEndpointAliases, err = o.aliases(allowLoopback); err != nil {
+		return Metadata{}, err
 	}
 	if m.TokenEndpoint == "" {
 		return Metadata{}, unusablef("the issuer's metadata have no token_endpoint")
@@ -153,4 +146,53 @@ func parseMetadata(body []byte, issuer string, allowLoopback bool) (Metadata, er
 		m.AuthorizationResponseIssParameterSupported = strings.EqualFold(raw, "true")
 	}
 	return m, nil
+}
+
+// endpoint returns an endpoint of the metadata: a URL that requests may be sent to,
+// or "" when there is none of that name.
+func (o object) endpoint(name string, allowLoopback bool) (string, error) {
+	if !o.has(name) {
+		return "", nil
+	}
+	s, ok := o.text(name)
+	if !ok || o.repeated[name] {
+		return "", unusablef("the %s of the issuer's metadata is not one string", name)
+	}
+	if _, err := checkEndpoint(s, allowLoopback); err != nil {
+		return "", unusablef("the %s of the issuer's metadata is refused: %s", name, err)
+	}
+	// What CleanURL would encode has no place in an endpoint either.
+	if clean, err := CleanURL(s); err != nil || strings.Count(clean, "%") != strings.Count(s, "%") {
+		return "", unusablef("the %s of the issuer's metadata is refused: the URL holds characters that it must not", name)
+	}
+	return s, nil
+}
+
+// aliases returns the endpoints for clients with a certificate (RFC 8705 section
+// 5), held to the same rules as the others. Those that no certificate of ours is
+// presented at are left out.
+func (o object) aliases(allowLoopback bool) (map[string]string, error) {
+	const name = "mtls_endpoint_aliases"
+	if !o.has(name) {
+		return nil, nil
+	}
+	in, err := parseObject(o.members[name])
+	if err != nil || o.repeated[name] {
+		return nil, unusablef("the %s of the issuer's metadata is not one object", name)
+	}
+	var aliases map[string]string
+	for _, e := range []string{"token_endpoint", "device_authorization_endpoint", "revocation_endpoint", "introspection_endpoint", "pushed_authorization_request_endpoint", "userinfo_endpoint"} {
+		s, err := in.endpoint(e, allowLoopback)
+		if err != nil {
+			return nil, err
+		}
+		if s == "" {
+			continue
+		}
+		if aliases == nil {
+			aliases = map[string]string{}
+		}
+		aliases[e] = s
+	}
+	return aliases, nil
 }

@@ -21,6 +21,10 @@ var (
 	// authentication, CA file). It comes together with ErrNotSent, and trying
 	// again does not help.
 	ErrRefused = errors.New("the request is not allowed")
+	// ErrCertificate: the client's certificate does not do (RFC 8705): it has
+	// ended, the server refused it, or never asked for it. It comes together with
+	// ErrRefused and ErrNotSent.
+	ErrCertificate = errors.New("the client's certificate does not do")
 )
 
 // Error is an OAuth error response (RFC 6749 section 5.2), also when it came
@@ -109,6 +113,10 @@ func (f *failure) Unwrap() []error { return f.kinds }
 
 func refusef(format string, args ...any) error {
 	return &failure{fmt.Sprintf(format, args...), []error{ErrNotSent, ErrRefused}}
+}
+
+func certificatef(format string, args ...any) error {
+	return &failure{fmt.Sprintf(format, args...), []error{ErrNotSent, ErrRefused, ErrCertificate}}
 }
 
 func unusablef(format string, args ...any) error {

@@ -122,6 +122,7 @@ type call struct {
 	limit    int64
 	loopback bool // http to a loopback address is allowed
 	secrets  []secret.Text
+	presents *presented // the client's certificate; nil: none
 }
 
 // reply is an answer that arrived complete and within its limits.
@@ -217,6 +218,9 @@ func (h *HTTP) roundTrip(ctx context.Context, cancel context.CancelCauseFunc, c 
 	if err != nil {
 		return nil, false, err
 	}
+	if c.presents != nil {
+		transport = h.presenting(transport, u, c.presents)
+	}
 	// The connection is there, TLS included: from here on bytes may leave.
 	// Net/http reports later stages too, but not without a race between
 	// writing and reporting, and claiming "not sent" wrongly costs a grant.
@@ -252,6 +256,9 @@ func (h *HTTP) roundTrip(ctx context.Context, cancel context.CancelCauseFunc, c 
 	mu.Lock()
 	defer mu.Unlock()
 	header()
+	if why := c.presents.failed(u.Host, err); why != nil {
+		return nil, false, why
+	}
 	return resp, sent, err
 }
 

@@ -23,6 +23,9 @@ type IdentityRequest struct {
 	// value counts. Without a label the subject serves.
 	Subject, Label        string
 	AllowInsecureLoopback bool
+	// Client is the client whose certificate is presented, where the token is bound
+	// to it (RFC 8705 section 3); zero: none is.
+	Client Client
 }
 
 // Account is who granted access. Both texts are cleaned for display.
@@ -38,7 +41,7 @@ func (h *HTTP) Identity(ctx context.Context, r IdentityRequest) (Account, error)
 	if err != nil {
 		return Account{}, err
 	}
-	body, err := h.getBody(ctx, endpoint, header, r.AllowInsecureLoopback)
+	body, err := h.getBody(ctx, r, endpoint, header)
 	if err != nil {
 		return Account{}, err
 	}
@@ -46,8 +49,16 @@ func (h *HTTP) Identity(ctx context.Context, r IdentityRequest) (Account, error)
 }
 
 // getBody returns the body of a 2xx answer of an API.
-func (h *HTTP) getBody(ctx context.Context, endpoint string, header http.Header, loopback bool) ([]byte, error) {
-	reply, err := h.do(ctx, call{method: http.MethodGet, url: endpoint, header: header, limit: maxBody, loopback: loopback})
+func (h *HTTP) getBody(ctx context.Context, r IdentityRequest, endpoint string, header http.Header) ([]byte, error) {
+	c := call{method: http.MethodGet, url: endpoint, header: header, limit: maxBody, loopback: r.AllowInsecureLoopback}
+	if UsesCertificate(r.Client.Method) {
+		var err error
+		if c.presents, err = r.Client.certificate(endpoint, h.clock(endpoint)); err != nil {
+			return nil, err
+		}
+		c.presents.optional = true
+	}
+	reply, err := h.do(ctx, c)
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -254,9 +255,20 @@ func TestParseMetadataRefuses(t *testing.T) {
 			} else {
 				checkSafe(t, err)
 			}
+			if name == "authorization_endpoint" {
+				continue // no certificate is presented there
+			}
+			body = `{"issuer":"` + issuer + `","token_endpoint":"https://issuer.example/t","mtls_endpoint_aliases":{"` + name + `":` + value + `}}`
+			if m, err := parseMetadata([]byte(body), issuer, false); !errors.Is(err, ErrUnusable) {
+				t.Errorf("alias of %s: %s: %+v, %v", name, value, m, err)
+			} else {
+				checkSafe(t, err)
+			}
 		}
 	}
 	for name, body := range map[string]string{
+		"aliases no object": `{"issuer":"https://issuer.example","token_endpoint":"https://issuer.example/t","mtls_endpoint_aliases":"https://issuer.example/t"}`,
+		"aliases twice":     `{"issuer":"https://issuer.example","token_endpoint":"https://issuer.example/t","mtls_endpoint_aliases":{},"mtls_endpoint_aliases":{}}`,
 		"foreign issuer":    `{"issuer":"https://evil.example","token_endpoint":"https://issuer.example/t"}`,
 		"issuer twice":      `{"issuer":"https://evil.example","issuer":"https://issuer.example","token_endpoint":"https://issuer.example/t"}`,
 		"no issuer":         `{"token_endpoint":"https://issuer.example/t"}`,
@@ -280,6 +292,7 @@ func TestParseMetadataRefuses(t *testing.T) {
 func FuzzMetadata(f *testing.F) {
 	f.Add([]byte(`{"issuer":"https://issuer.example","token_endpoint":"https://issuer.example/t","authorization_endpoint":"https://issuer.example/a?b=c"}`), false)
 	f.Add([]byte(`{"issuer":"https://issuer.example","token_endpoint":"http://127.0.0.1:1/t","scopes_supported":["a"]}`), true)
+	f.Add([]byte(`{"issuer":"https://issuer.example","token_endpoint":"https://issuer.example/t","mtls_endpoint_aliases":{"token_endpoint":"https://mtls.issuer.example/t"}}`), false)
 	f.Fuzz(func(t *testing.T, body []byte, allow bool) {
 		m, err := parseMetadata(body, "https://issuer.example", allow)
 		if err != nil {
@@ -288,7 +301,8 @@ func FuzzMetadata(f *testing.F) {
 		if m.Issuer != "https://issuer.example" || m.TokenEndpoint == "" {
 			t.Errorf("%+v", m)
 		}
-		for _, e := range []string{m.AuthorizationEndpoint, m.TokenEndpoint, m.DeviceAuthorizationEndpoint, m.RevocationEndpoint, m.IntrospectionEndpoint, m.UserinfoEndpoint} {
+		endpoints := []string{m.AuthorizationEndpoint, m.TokenEndpoint, m.DeviceAuthorizationEndpoint, m.RevocationEndpoint, m.IntrospectionEndpoint, m.UserinfoEndpoint}
+		for _, e := range slices.AppendSeq(endpoints, maps.Values(m.MTLSEndpointAliases)) {
 			if e == "" {
 				continue
 			}

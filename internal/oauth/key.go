@@ -28,6 +28,9 @@ type Key struct {
 	ID string
 	// Secret is the client secret that the file holds beside the key (Box).
 	Secret secret.Text
+	// Certificates are those of the file, in DER (RFC 5280), base64. They are
+	// public; mutual TLS needs them.
+	Certificates []string
 }
 
 // KeyFile is what a key file says. ClientID and Subject may be empty.
@@ -42,11 +45,13 @@ type keptKey struct {
 	PKCS8  string `json:"pkcs8"`
 	ID     string `json:"kid,omitempty"`
 	Secret string `json:"secret,omitempty"`
+	// Certificates has the name and form of RFC 7517 section 4.7.
+	Certificates []string `json:"x5c,omitempty"`
 }
 
 // Encode returns the key as one credential.
 func (k Key) Encode() (secret.Text, error) {
-	doc, err := json.Marshal(keptKey{k.PKCS8.Reveal(), k.ID, k.Secret.Reveal()})
+	doc, err := json.Marshal(keptKey{k.PKCS8.Reveal(), k.ID, k.Secret.Reveal(), k.Certificates})
 	if err != nil {
 		return secret.Text{}, errors.New("write the key")
 	}
@@ -57,19 +62,25 @@ func (k Key) Encode() (secret.Text, error) {
 func DecodeKey(t secret.Text) (Key, error) {
 	var doc keptKey
 	if json.Unmarshal([]byte(t.Reveal()), &doc) == nil && doc.PKCS8 != "" {
-		return Key{PKCS8: secret.New(doc.PKCS8), ID: doc.ID, Secret: secret.New(doc.Secret)}, nil
+		return Key{PKCS8: secret.New(doc.PKCS8), ID: doc.ID, Secret: secret.New(doc.Secret), Certificates: doc.Certificates}, nil
 	}
-	file, err := ParseKeyFile(t)
+	file, err := ParseKeyFile(t, secret.Text{})
 	if err != nil {
 		return Key{}, errors.New("the client has a secret and no key")
 	}
 	return file.Key, nil
 }
 
-// ParseKeyFile reads a private key: PEM (PKCS #8, PKCS #1, SEC 1), the JSON that
-// Google gives for a service account, or that Box gives for an application. Its
-// errors quote nothing of the file.
-func ParseKeyFile(file secret.Text) (KeyFile, error) {
+// ErrKeyEncrypted says that a private key is encrypted and that no passphrase came
+// with it.
+var ErrKeyEncrypted = errors.New("the private key is encrypted: decrypt it first, as in 'openssl pkey -in key.pem -out plain.pem'")
+
+// ParseKeyFile reads a private key: PEM (PKCS #8, PKCS #1, SEC 1) with the
+// certificates that stand beside it, the JSON that Google gives for a service
+// account, or that Box gives for an application. The passphrase may be zero; it is
+// for a key in PEM that is encrypted (RFC 5958), and without it such a key is
+// ErrKeyEncrypted. Errors quote nothing of the file.
+func ParseKeyFile(file, passphrase secret.Text) (KeyFile, error) {
 	text := strings.TrimSpace(file.Reveal())
 	switch {
 	case len(text) > maxKeyFile:
@@ -77,11 +88,25 @@ func ParseKeyFile(file secret.Text) (KeyFile, error) {
 	case strings.HasPrefix(text, "{"):
 		return parseKeyJSON([]byte(text))
 	}
-	der, err := parsePEM(text, secret.Text{})
+	if len(text) > 1 && text[0] == 0x30 && text[1] >= 0x80 {
+		return KeyFile{}, errors.New("the key file is no PEM but DER or PKCS #12: convert it first, as in 'openssl pkcs12 -in client.p12 -nodes -out client.pem'")
+	}
+	der, err := parsePEM(text, passphrase)
 	if err != nil {
 		return KeyFile{}, err
 	}
-	return KeyFile{Key: Key{PKCS8: der}}, nil
+	certificates, err := certificatesIn(text)
+	if err != nil {
+		return KeyFile{}, err
+	}
+	key := Key{PKCS8: der, Certificates: certificates}
+	if c, err := key.Certificate(); err == nil {
+		key.Certificates = nil
+		for _, der := range c.tls.Certificate { // the key's own first
+			key.Certificates = append(key.Certificates, base64.StdEncoding.EncodeToString(der))
+		}
+	}
+	return KeyFile{Key: key}, nil
 }
 
 // parseKeyJSON reads the files of Google (developers.google.com/identity/protocols
@@ -139,7 +164,7 @@ func parsePEM(text string, passphrase secret.Text) (secret.Text, error) {
 			block.Type, block.Bytes = "PRIVATE KEY", plain
 		}
 		if block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != "" {
-			return secret.Text{}, errors.New("the private key is encrypted: decrypt it first, as in 'openssl pkey -in key.pem -out plain.pem'")
+			return secret.Text{}, ErrKeyEncrypted
 		}
 		key, err := parseDER(block.Type, block.Bytes)
 		if errors.Is(err, errOtherBlock) {
@@ -206,22 +231,35 @@ func algOfCurve(c elliptic.Curve) (string, bool) {
 	return "", false
 }
 
-// signer returns the key and the algorithm to use: the one that is asked for,
-// else RS256 for RSA and the only one of other keys.
-func (k Key) signer(alg string) (crypto.Signer, string, error) {
+// private returns the key itself.
+func (k Key) private() (crypto.Signer, error) {
 	der, err := base64.StdEncoding.DecodeString(k.PKCS8.Reveal())
 	if err != nil {
-		return nil, "", errors.New("the stored key cannot be read")
+		return nil, errors.New("the stored key cannot be read")
 	}
 	parsed, err := x509.ParsePKCS8PrivateKey(der)
 	if err != nil {
-		return nil, "", errors.New("the stored key cannot be read")
+		return nil, errors.New("the stored key cannot be read")
 	}
 	if err := checkKey(parsed); err != nil {
+		return nil, err
+	}
+	signer, ok := parsed.(crypto.Signer)
+	if !ok {
+		return nil, errors.New("the stored key cannot sign")
+	}
+	return signer, nil
+}
+
+// signer returns the key and the algorithm to use: the one that is asked for,
+// else RS256 for RSA and the only one of other keys.
+func (k Key) signer(alg string) (crypto.Signer, string, error) {
+	signer, err := k.private()
+	if err != nil {
 		return nil, "", err
 	}
 	var algs []string
-	switch key := parsed.(type) {
+	switch key := signer.(type) {
 	case *rsa.PrivateKey:
 		algs = []string{"RS256", "PS256"}
 	case *ecdsa.PrivateKey:
@@ -229,10 +267,6 @@ func (k Key) signer(alg string) (crypto.Signer, string, error) {
 		algs = []string{only}
 	case ed25519.PrivateKey:
 		algs = []string{"EdDSA"}
-	}
-	signer, ok := parsed.(crypto.Signer)
-	if !ok {
-		return nil, "", errors.New("the stored key cannot sign")
 	}
 	if alg == "" {
 		return signer, algs[0], nil

@@ -25,10 +25,23 @@ const (
 	// assertion, signed with its secret or its key (RFC 7523 section 2.2).
 	AuthSecretJWT     = "client_secret_jwt"
 	AuthPrivateKeyJWT = "private_key_jwt"
+	// AuthTLS and AuthSelfSignedTLS prove who the client is with a certificate in
+	// the TLS handshake (RFC 8705 section 2): one of an authority that the issuer
+	// trusts, or one that is registered with the issuer itself.
+	AuthTLS           = "tls_client_auth"
+	AuthSelfSignedTLS = "self_signed_tls_client_auth"
 	// AuthSecretAsUsername is HTTP Basic with the secret as the user name and
 	// no password; the id is not sent (Stripe Apps).
 	AuthSecretAsUsername = "secret_as_username"
 )
+
+// UsesCertificate reports whether a client authentication method is one of mutual
+// TLS (RFC 8705 section 2).
+func UsesCertificate(method string) bool { return method == AuthTLS || method == AuthSelfSignedTLS }
+
+// UsesKey reports whether the secret of a client with this method is a private key
+// (Key.Encode) and not a text that both sides know.
+func UsesKey(method string) bool { return method == AuthPrivateKeyJWT || UsesCertificate(method) }
 
 // The formats of a token request.
 const (
@@ -44,6 +57,7 @@ type Client struct {
 	Method string // one of the Auth constants; there is no probing
 	// Audience of an assertion; default the endpoint. Alg is the algorithm of
 	// private_key_jwt, whose key is the Secret (Key.Encode); default by the key.
+	// With mutual TLS the Secret is such a key with its certificates.
 	Audience, Alg string
 }
 

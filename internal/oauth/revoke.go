@@ -49,6 +49,9 @@ func (h *HTTP) Revoke(ctx context.Context, r RevokeRequest) error {
 	if r.Endpoint == "" && r.AllowInsecureLoopback {
 		return ErrNoRevocation
 	}
+	if r.Style != "rfc7009" && UsesKey(r.Client.Method) {
+		return ErrNoRevocation // the other ways send the client's secret, and this one is a private key
+	}
 	switch r.Style {
 	case "rfc7009":
 		return h.revokeStandard(ctx, r)

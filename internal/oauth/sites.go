@@ -33,7 +33,7 @@ func (h *HTTP) Sites(ctx context.Context, r SitesRequest) ([]Site, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, err := h.getBody(ctx, endpoint, header, r.AllowInsecureLoopback)
+	body, err := h.getBody(ctx, r.IdentityRequest, endpoint, header)
 	if err != nil {
 		return nil, err
 	}

@@ -144,6 +144,14 @@ func (r TokenRequest) encode(now time.Time) (call, error) {
 		return call{}, err
 	}
 	c := call{method: http.MethodPost, url: r.Endpoint, header: header}
+	if UsesCertificate(r.Client.Method) {
+		if r.Format == FormatGet {
+			return call{}, certificatef("a request in the query of an address does not go with a client's certificate")
+		}
+		if c.presents, err = r.Client.certificate(r.Endpoint, now); err != nil {
+			return call{}, err
+		}
+	}
 	for _, p := range form {
 		c.secrets = append(c.secrets, p.Secret)
 	}
@@ -213,12 +221,15 @@ func (r TokenRequest) authenticated(header http.Header, now time.Time) (Form, er
 	if c.ID == "" && c.Method != AuthSecretAsUsername && c.Method != AuthOmitted {
 		return nil, refusef("authenticate the client: it has no id")
 	}
+	if c.Secret.IsZero() && UsesCertificate(c.Method) {
+		return nil, certificatef("authenticate the client: %s needs its certificate and key, and none is there", c.Method)
+	}
 	if c.Secret.IsZero() && c.Method != AuthNone && c.Method != AuthOmitted {
 		return nil, refusef("authenticate the client: %s needs a secret", Clean(c.Method))
 	}
 	switch c.Method {
 	case AuthOmitted:
-	case AuthNone:
+	case AuthNone, AuthTLS, AuthSelfSignedTLS: // RFC 8705 section 2: the certificate proves that the id is ours
 		form = append(form, Param{Name: "client_id", Value: c.ID})
 	case AuthPost:
 		form = append(form, Param{Name: "client_id", Value: c.ID}, Param{Name: "client_secret", Secret: c.Secret})

@@ -197,10 +197,11 @@ func (c *Connection) check(checkEnv func(string) error) (key []any, err error) {
 	return nil, nil
 }
 
+// EgressModes are the values of exec.egress.
+func EgressModes() []string { return []string{"open", "strict"} }
+
 func (e *Exec) check() (path []any, err error) {
-	switch e.Egress {
-	case "", "open", "strict":
-	default:
+	if e.Egress != "" && !slices.Contains(EgressModes(), e.Egress) {
 		return []any{"egress"}, fmt.Errorf("egress is open or strict, not %q", shown(e.Egress))
 	}
 	for i, a := range e.Allow {

@@ -23,7 +23,7 @@ const maxAssertionLife = 5 * time.Minute
 
 // authMethods are the methods that a definition may name for a client.
 func authMethods() []string {
-	return []string{AuthNone, AuthBasic, AuthPost, AuthSecretJWT, AuthPrivateKeyJWT, AuthSecretUser}
+	return []string{AuthNone, AuthBasic, AuthPost, AuthSecretJWT, AuthPrivateKeyJWT, AuthTLS, AuthSelfSignedTLS, AuthSecretUser}
 }
 
 // signingAlgs are the asymmetric algorithms of RFC 7518 section 3.1 and RFC
@@ -54,20 +54,19 @@ func (p *Provider) validateDialect(Origin) *fault {
 		{t.Upgrade.Request, []any{"token", "upgrade", "request"}},
 		{t.Renewal.Request, []any{"token", "renewal", "request"}},
 	} {
-		if !slices.Contains([]string{"", RequestForm, RequestJSON, RequestGet}, r.value) {
-			return faultAt(oneOf(r.value, RequestForm, RequestJSON, RequestGet), r.path...)
+		if !may("token.request", r.value) {
+			return faultAt(oneOf(r.value, Choices("token.request")...), r.path...)
 		}
 	}
-	if bad := checkRename(p.AuthorizeRename, []string{"client_id", "redirect_uri", "scope"}, "authorize_rename"); bad != nil {
+	if bad := checkRename(p.AuthorizeRename, Choices("authorize_rename{key}"), "authorize_rename"); bad != nil {
 		return bad
 	}
-	standard := []string{"client_id", "client_secret", "grant_type", "code", "redirect_uri", "refresh_token", "code_verifier", "scope", "device_code"}
-	if bad := checkRename(t.Rename, standard, "token", "rename"); bad != nil {
+	if bad := checkRename(t.Rename, Choices("token.rename{key}"), "token", "rename"); bad != nil {
 		return bad
 	}
 	for i, name := range t.OmitParams {
-		if may := []string{"client_id", "grant_type", "redirect_uri", "scope"}; !slices.Contains(may, name) {
-			return faultAt(oneOf(name, may...), "token", "omit_params", i)
+		if names := Choices("token.omit_params[]"); !slices.Contains(names, name) {
+			return faultAt(oneOf(name, names...), "token", "omit_params", i)
 		}
 	}
 	reserved := append(reservedParams(), sortedValues(t.Rename)...)
@@ -101,13 +100,13 @@ func (p *Provider) validateAnswer() *fault {
 	}
 	for _, name := range sortedKeys(t.Fields) {
 		switch {
-		case !slices.Contains(tokenFields(), name):
-			return faultAt(oneOf(name, tokenFields()...), "token", "fields", name)
+		case !slices.Contains(Choices("token.fields{key}"), name):
+			return faultAt(oneOf(name, Choices("token.fields{key}")...), "token", "fields", name)
 		case !isFieldPath(t.Fields[name]):
 			return faultAt("this is not the path of a field, such as accessToken or data.token", "token", "fields", name)
 		}
 	}
-	codes := []string{"invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type", "invalid_scope", "temporarily_unavailable"}
+	codes := Choices("token.error_codes{}")
 	for _, code := range sortedKeys(t.ErrorCodes) {
 		switch {
 		case code == "" || len(code) > 100 || !asciiText(code):
@@ -250,8 +249,8 @@ func (p *Provider) validateSecondRequests() *fault {
 		}
 	}
 	switch r := t.Renewal; {
-	case !slices.Contains([]string{"", "refresh_token", CredentialAccess}, r.Credential):
-		return faultAt(oneOf(r.Credential, "refresh_token", CredentialAccess), "token", "renewal", "credential")
+	case !may("token.renewal.credential", r.Credential):
+		return faultAt(oneOf(r.Credential, Choices("token.renewal.credential")...), "token", "renewal", "credential")
 	case r.Credential == CredentialAccess && (r.GrantType == "" || r.Param == ""):
 		return faultAt("a token that renews itself needs grant_type and param", "token", "renewal")
 	case !plainToken(r.GrantType, 200):
@@ -271,8 +270,8 @@ func (p *Provider) validateSecondRequests() *fault {
 // validateGrants checks what belongs to assertions, token exchange, pushed
 // requests and resources.
 func (p *Provider) validateGrants(Origin) *fault {
-	if p.SigningAlg != "" && !slices.Contains(signingAlgs(), p.SigningAlg) {
-		return faultAt(oneOf(p.SigningAlg, signingAlgs()...), "token_endpoint_auth_signing_alg")
+	if alg := "token_endpoint_auth_signing_alg"; !may(alg, p.SigningAlg) {
+		return faultAt(oneOf(p.SigningAlg, Choices(alg)...), alg)
 	}
 	for _, a := range []struct {
 		audience string
@@ -286,14 +285,13 @@ func (p *Provider) validateGrants(Origin) *fault {
 		}
 	}
 	j := &p.JWTBearer
-	beside := []string{AuthOmitted, AuthNone, AuthBasic, AuthPost}
 	switch {
-	case !slices.Contains([]string{"", "required", "optional", "client"}, j.Subject):
-		return faultAt(oneOf(j.Subject, "required", "optional", "client"), "jwt_bearer", "subject")
-	case !slices.Contains([]string{"", "param", "claim", "none"}, j.Scope):
-		return faultAt(oneOf(j.Scope, "param", "claim", "none"), "jwt_bearer", "scope")
-	case j.AuthMethod != "" && !slices.Contains(beside, j.AuthMethod):
-		return faultAt(oneOf(j.AuthMethod, beside...), "jwt_bearer", "auth_method")
+	case !may("jwt_bearer.subject", j.Subject):
+		return faultAt(oneOf(j.Subject, Choices("jwt_bearer.subject")...), "jwt_bearer", "subject")
+	case !may("jwt_bearer.scope", j.Scope):
+		return faultAt(oneOf(j.Scope, Choices("jwt_bearer.scope")...), "jwt_bearer", "scope")
+	case !may("jwt_bearer.auth_method", j.AuthMethod):
+		return faultAt(oneOf(j.AuthMethod, Choices("jwt_bearer.auth_method")...), "jwt_bearer", "auth_method")
 	case j.Lifetime < 0 || j.Lifetime > maxAssertionLife:
 		return faultAt("an assertion lives 5m at most", "jwt_bearer", "lifetime")
 	}
@@ -314,8 +312,8 @@ func (p *Provider) validateGrants(Origin) *fault {
 	switch {
 	case len(x.Scopes) == 0 && (len(x.Resources)+len(x.Audiences) > 0 || x.AuthMethod != ""):
 		return faultAt("token_exchange needs scopes: those that may be asked for", "token_exchange")
-	case x.AuthMethod != "" && !slices.Contains(append(authMethods(), AuthOmitted), x.AuthMethod):
-		return faultAt(oneOf(x.AuthMethod, append(authMethods(), AuthOmitted)...), "token_exchange", "auth_method")
+	case !may("token_exchange.auth_method", x.AuthMethod):
+		return faultAt(oneOf(x.AuthMethod, Choices("token_exchange.auth_method")...), "token_exchange", "auth_method")
 	case p.RequirePushed && p.PushedEndpoint == "" && !p.NeedsDiscovery():
 		return faultAt("this needs pushed_authorization_request_endpoint", "require_pushed_authorization_requests")
 	}

@@ -135,6 +135,11 @@ func TestDialectChanges(t *testing.T) {
 func TestDialectErrors(t *testing.T) {
 	for _, test := range []struct{ name, old, new, want string }{
 		{"method", "private_key_jwt", "client_secret_jwt2", "did you mean client_secret_jwt?"},
+		{"certificate and query", "private_key_jwt", "tls_client_auth", "a request in the query of an address does not go with tls_client_auth"},
+		{"alias of nothing", "client_assertion_audience", "mtls_endpoint_aliases: {introspection_endpoint: https://mtls.odd.example/i}\nclient_assertion_audience", "this stands in for introspection_endpoint, which is missing"},
+		{"alias", "client_assertion_audience", "mtls_endpoint_aliases: {token_endpoint: http://mtls.odd.example/t}\nclient_assertion_audience", "the URL must begin with https://"},
+		{"alias of the browser", "client_assertion_audience", "mtls_endpoint_aliases: {authorization_endpoint: https://mtls.odd.example/a}\nclient_assertion_audience", "unknown key"},
+		{"bound tokens", "\napi:\n", "\napi:\n  client_certificate: true\n", "this needs a client with a certificate"},
 		{"symmetric algorithm", "alg: ES256", "alg: HS256", `"HS256" is not one of RS256`},
 		{"no algorithm", "alg: ES256", "alg: none", `"none" is not one of RS256`},
 		{"audience", "client_assertion_audience: https://", "client_assertion_audience: http://", "the URL must begin with https://"},

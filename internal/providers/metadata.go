@@ -9,9 +9,8 @@ import (
 )
 
 // Metadata is what an issuer publishes about itself (RFC 8414 section 2, OpenID
-// Connect Discovery section 3, RFC 8628 section 4, RFC 9126 section 5, RFC 9207
-// section 3). A nil
-// list means that the issuer does not say.
+// Connect Discovery section 3, RFC 8628 section 4, RFC 8705 section 5, RFC 9126
+// section 5, RFC 9207 section 3). A nil list means that the issuer does not say.
 type Metadata struct {
 	Issuer                                     string   `json:"issuer"`
 	AuthorizationEndpoint                      string   `json:"authorization_endpoint"`
@@ -27,6 +26,9 @@ type Metadata struct {
 	PushedAuthorizationRequestEndpoint         string   `json:"pushed_authorization_request_endpoint"`
 	RequirePushedAuthorizationRequests         bool     `json:"require_pushed_authorization_requests"`
 	AuthorizationResponseIssParameterSupported bool     `json:"authorization_response_iss_parameter_supported"`
+	// MTLSEndpointAliases are the endpoints, by their names, for clients that
+	// authenticate with a certificate.
+	MTLSEndpointAliases map[string]string `json:"mtls_endpoint_aliases"`
 }
 
 // FromMetadata makes a definition from what an issuer publishes. The metadata's
@@ -62,6 +64,7 @@ func FromMetadata(issuer string, m Metadata) (*Provider, error) {
 		IntrospectionEndpoint:       m.IntrospectionEndpoint,
 		UserinfoEndpoint:            m.UserinfoEndpoint,
 		PushedEndpoint:              m.PushedAuthorizationRequestEndpoint,
+		MTLS:                        m.mtls(),
 		RequirePushed:               m.RequirePushedAuthorizationRequests,
 		IssParameterSupported:       m.AuthorizationResponseIssParameterSupported,
 		TokenEndpointAuthMethod:     method,
@@ -111,6 +114,9 @@ func (p *Provider) Complete(m Metadata) error {
 	fill(&done.IntrospectionEndpoint, found.IntrospectionEndpoint)
 	fill(&done.UserinfoEndpoint, found.UserinfoEndpoint)
 	fill(&done.PushedEndpoint, found.PushedEndpoint)
+	if p.MTLS == (MTLSEndpoints{}) {
+		done.MTLS = found.MTLS
+	}
 	done.RequirePushed = p.RequirePushed || found.RequirePushed
 	fill(&done.PKCE, found.PKCE)
 	done.IssParameterSupported = p.IssParameterSupported || found.IssParameterSupported
@@ -139,6 +145,25 @@ func (p *Provider) Complete(m Metadata) error {
 	return nil
 }
 
+// mtls returns the endpoints for clients with a certificate. One that stands in for
+// an endpoint that there is not is of no use.
+func (m Metadata) mtls() MTLSEndpoints {
+	alias := func(name, usual string) string {
+		if usual == "" {
+			return ""
+		}
+		return m.MTLSEndpointAliases[name]
+	}
+	return MTLSEndpoints{
+		TokenEndpoint:               alias("token_endpoint", m.TokenEndpoint),
+		DeviceAuthorizationEndpoint: alias("device_authorization_endpoint", m.DeviceAuthorizationEndpoint),
+		RevocationEndpoint:          alias("revocation_endpoint", m.RevocationEndpoint),
+		IntrospectionEndpoint:       alias("introspection_endpoint", m.IntrospectionEndpoint),
+		PushedEndpoint:              alias("pushed_authorization_request_endpoint", m.PushedAuthorizationRequestEndpoint),
+		UserinfoEndpoint:            alias("userinfo_endpoint", m.UserinfoEndpoint),
+	}
+}
+
 // chooseAuthMethod picks a client authentication method that we speak. Absent
 // metadata means client_secret_basic (RFC 8414 section 2), and issuers that do
 // not say often take public clients too.
@@ -155,13 +180,13 @@ func chooseAuthMethod(supported []string) (method string, secretOptional bool, e
 	if public {
 		return AuthNone, false, nil
 	}
-	for _, method := range []string{AuthPrivateKeyJWT, AuthSecretJWT} {
+	for _, method := range []string{AuthPrivateKeyJWT, AuthSecretJWT, AuthTLS, AuthSelfSignedTLS} {
 		if slices.Contains(supported, method) {
 			return method, false, nil
 		}
 	}
-	return "", false, fmt.Errorf("the issuer offers none of the client authentication methods %s, %s, %s, %s, %s",
-		AuthBasic, AuthPost, AuthNone, AuthPrivateKeyJWT, AuthSecretJWT)
+	return "", false, fmt.Errorf("the issuer offers none of the client authentication methods %s, %s, %s, %s, %s, %s, %s",
+		AuthBasic, AuthPost, AuthNone, AuthPrivateKeyJWT, AuthSecretJWT, AuthTLS, AuthSelfSignedTLS)
 }
 
 func chooseFlows(m Metadata, method string) []string {

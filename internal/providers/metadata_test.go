@@ -90,6 +90,12 @@ func TestFromMetadataChoices(t *testing.T) {
 		{"signed only", func(m *providers.Metadata) {
 			m.TokenEndpointAuthMethodsSupported = []string{"tls_client_auth", "client_secret_jwt", "private_key_jwt"}
 		}, providers.AuthPrivateKeyJWT, false, "browser device client-credentials", "openid offline_access", "rfc7009"},
+		{"certificates only", func(m *providers.Metadata) {
+			m.TokenEndpointAuthMethodsSupported = []string{"self_signed_tls_client_auth", "tls_client_auth"}
+		}, providers.AuthTLS, false, "browser device client-credentials", "openid offline_access", "rfc7009"},
+		{"registered certificates only", func(m *providers.Metadata) {
+			m.TokenEndpointAuthMethodsSupported = []string{"self_signed_tls_client_auth"}
+		}, providers.AuthSelfSignedTLS, false, "browser device client-credentials", "openid offline_access", "rfc7009"},
 		{"plain OAuth", func(m *providers.Metadata) {
 			m.UserinfoEndpoint, m.ScopesSupported, m.DeviceAuthorizationEndpoint = "", nil, ""
 		}, providers.AuthBasic, true, "browser client-credentials", "", "rfc7009"},
@@ -131,7 +137,7 @@ func TestFromMetadataRefuses(t *testing.T) {
 		{"template", func(m *providers.Metadata) { m.IntrospectionEndpoint = "https://id.corp.example/{x}" }, "introspection_endpoint"},
 		{"userinfo", func(m *providers.Metadata) { m.UserinfoEndpoint = "ftp://id.corp.example/" }, "userinfo_endpoint"},
 		{"no token endpoint", func(m *providers.Metadata) { m.TokenEndpoint = "" }, "token_endpoint"},
-		{"no method of ours", func(m *providers.Metadata) { m.TokenEndpointAuthMethodsSupported = []string{"tls_client_auth"} }, "none of the client authentication methods"},
+		{"no method of ours", func(m *providers.Metadata) { m.TokenEndpointAuthMethodsSupported = []string{"attest_jwt_client_auth"} }, "none of the client authentication methods"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -223,6 +229,66 @@ func TestLint(t *testing.T) {
 		}
 		if !found {
 			t.Errorf("nothing is said about %s", field)
+		}
+	}
+}
+
+// The endpoints for clients with a certificate come from the metadata, survive
+// being written to a file, and count only for such clients.
+func TestMutualTLSEndpoints(t *testing.T) {
+	m := metadata()
+	m.TokenEndpointAuthMethodsSupported = []string{"tls_client_auth"}
+	m.MTLSEndpointAliases = map[string]string{
+		"token_endpoint":                        "https://mtls.corp.example/token",
+		"revocation_endpoint":                   "https://mtls.corp.example/revoke",
+		"introspection_endpoint":                "https://mtls.corp.example/introspect",
+		"device_authorization_endpoint":         "https://mtls.corp.example/device",
+		"pushed_authorization_request_endpoint": "https://mtls.corp.example/par", // there is no other
+		"userinfo_endpoint":                     "https://mtls.corp.example/me",
+	}
+	found, err := providers.FromMetadata(m.Issuer, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := found.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := parseUser(t, string(data))
+	if !reflect.DeepEqual(own, found) {
+		t.Errorf("got %+v\nwant %+v", own, found)
+	}
+	completed := parseUser(t, "id: acme\nname: Acme\nissuer: "+m.Issuer+"\ntoken_endpoint_auth_method: self_signed_tls_client_auth\n")
+	if err := completed.Complete(m); err != nil {
+		t.Fatal(err)
+	}
+	for name, p := range map[string]*providers.Provider{"found": found, "written": own, "completed": completed} {
+		pins := pin(t, &providers.Definition{Provider: p}, providers.PinOptions{Flow: "browser", HasSecret: true})
+		if pins.TokenEndpoint != "https://mtls.corp.example/token" || pins.RevocationEndpoint != "https://mtls.corp.example/revoke" ||
+			pins.IntrospectionEndpoint != "https://mtls.corp.example/introspect" || pins.DeviceAuthorizationEndpoint != "https://mtls.corp.example/device" ||
+			pins.PushedEndpoint != "" || pins.AuthorizationEndpoint != m.AuthorizationEndpoint || pins.UserinfoEndpoint != m.UserinfoEndpoint {
+			t.Errorf("%s: %+v", name, pins)
+		}
+		// Bound tokens go to the alias, with the certificate, and that is a change.
+		p.API.ClientCertificate = true
+		bound := pin(t, &providers.Definition{Provider: p}, providers.PinOptions{Flow: "browser", HasSecret: true})
+		changes := pins.Changes(bound)
+		if !bound.APICertificate || bound.UserinfoEndpoint != "https://mtls.corp.example/me" || len(changes) != 2 || changes[1].Field != "api.client_certificate" {
+			t.Errorf("%s: bound tokens: %+v, changes %v", name, bound, changes)
+		}
+		p.API.ClientCertificate = false
+		// Another method is another endpoint, and both are told.
+		p.TokenEndpointAuthMethod = providers.AuthPost
+		now := pin(t, &providers.Definition{Provider: p}, providers.PinOptions{Flow: "browser", HasSecret: true})
+		if now.TokenEndpoint != m.TokenEndpoint {
+			t.Errorf("%s: a client with a secret goes to %s", name, now.TokenEndpoint)
+		}
+		var fields []string
+		for _, c := range pins.Changes(now) {
+			fields = append(fields, c.Field)
+		}
+		if got := strings.Join(fields, " "); !strings.Contains(got, "token_endpoint ") || !strings.Contains(got, "token_endpoint_auth_method") {
+			t.Errorf("%s: changes %s", name, got)
 		}
 	}
 }

@@ -178,8 +178,8 @@ func (p *Provider) validateNames(origin Origin) *fault {
 		return faultAt("name is missing")
 	case len(p.Name) > 80:
 		return faultAt("name is longer than 80 bytes", "name")
-	case !slices.Contains([]string{"", "restricted", "retired"}, p.Status):
-		return faultAt(oneOf(p.Status, "restricted", "retired"), "status")
+	case !may("status", p.Status):
+		return faultAt(oneOf(p.Status, Choices("status")...), "status")
 	case p.Status != "" && p.StatusNote == "":
 		return faultAt("status needs a status_note that says why and what to do instead", "status")
 	case origin == BuiltIn && p.Replaces:
@@ -204,8 +204,8 @@ func (p *Provider) validateVariables(Origin) *fault {
 			return at("a variable's name must match [a-z][a-z0-9_]*, 32 at most, and not be client_id", "name")
 		case p.variable(v.Name) != v:
 			return at("the variable "+v.Name+" is declared twice", "name")
-		case !slices.Contains([]string{"", FromUser, FromCallback, FromToken, FromSite}, v.From):
-			return at(oneOf(v.From, FromUser, FromCallback, FromToken, FromSite), "from")
+		case !may("variables[].from", v.From):
+			return at(oneOf(v.From, Choices("variables[].from")...), "from")
 		case !slices.Contains(used, v.Name):
 			return at("the variable "+v.Name+" is not used", "name")
 		case v.kept() && (v.Default != "" || len(v.Values) > 0 || v.Pattern != "" || v.Host):
@@ -238,7 +238,8 @@ func (p *Provider) validateVariables(Origin) *fault {
 func (p *Provider) usedVariables() []string {
 	templates := []string{p.Issuer, p.AuthorizationEndpoint, p.TokenEndpoint, p.DeviceAuthorizationEndpoint, p.RevocationEndpoint,
 		p.IntrospectionEndpoint, p.UserinfoEndpoint, p.RefreshEndpoint, p.PushedEndpoint, p.Token.Upgrade.Endpoint, p.Site.Endpoint,
-		p.AssertionAudience, p.JWTBearer.Audience, p.API.BaseURL, p.Revocation.Page, p.Register.Page, p.RedirectName}
+		p.AssertionAudience, p.JWTBearer.Audience, p.API.BaseURL, p.Revocation.Page, p.Register.Page, p.RedirectName,
+		p.MTLS.TokenEndpoint, p.MTLS.DeviceAuthorizationEndpoint, p.MTLS.RevocationEndpoint, p.MTLS.IntrospectionEndpoint, p.MTLS.PushedEndpoint, p.MTLS.UserinfoEndpoint}
 	templates = append(append(templates, p.API.Hosts...), p.GitHosts...)
 	var names []string
 	for _, t := range templates {
@@ -270,6 +271,9 @@ func (p *Provider) validateEndpoints(Origin) *fault {
 			return faultAt(err.Error(), e.key)
 		}
 	}
+	if bad := p.validateMTLS(); bad != nil {
+		return bad
+	}
 	if strings.Contains(p.Issuer, "?") {
 		return faultAt("an issuer has no query (RFC 8414 section 2)", "issuer")
 	}
@@ -298,7 +302,7 @@ func (p *Provider) validateEndpoints(Origin) *fault {
 			}
 		case FlowKey:
 		default:
-			return at(oneOf(flow, FlowBrowser, FlowDevice, FlowClientCredentials, FlowJWTBearer, FlowImplicit, FlowKey))
+			return at(oneOf(flow, Choices("flows[]")...))
 		}
 		if slices.Index(p.Flows, flow) != i {
 			return at("the flow " + flow + " is listed twice")
@@ -316,25 +320,67 @@ func (p *Provider) validateEndpoints(Origin) *fault {
 	return nil
 }
 
-func (p *Provider) validateClient(Origin) *fault {
-	methods := authMethods()
-	switch {
-	case p.TokenEndpointAuthMethod == "":
-		if p.TokenEndpoint != "" {
-			return faultAt("token_endpoint_auth_method is missing")
+// validateMTLS checks the endpoints for clients with a certificate, and that such a
+// client can be used at all.
+func (p *Provider) validateMTLS() *fault {
+	for _, e := range []struct{ key, template, usual string }{
+		{"token_endpoint", p.MTLS.TokenEndpoint, p.TokenEndpoint},
+		{"device_authorization_endpoint", p.MTLS.DeviceAuthorizationEndpoint, p.DeviceAuthorizationEndpoint},
+		{"revocation_endpoint", p.MTLS.RevocationEndpoint, p.RevocationEndpoint},
+		{"introspection_endpoint", p.MTLS.IntrospectionEndpoint, p.IntrospectionEndpoint},
+		{"pushed_authorization_request_endpoint", p.MTLS.PushedEndpoint, p.PushedEndpoint},
+		{"userinfo_endpoint", p.MTLS.UserinfoEndpoint, p.UserinfoEndpoint},
+	} {
+		if e.template == "" {
+			continue
 		}
-	case !slices.Contains(methods, p.TokenEndpointAuthMethod):
-		return faultAt(oneOf(p.TokenEndpointAuthMethod, methods...), "token_endpoint_auth_method")
+		if e.usual == "" && !p.NeedsDiscovery() {
+			return faultAt("this stands in for "+e.key+", which is missing (RFC 8705 section 5)", "mtls_endpoint_aliases", e.key)
+		}
+		if err := p.checkTemplate(e.template, false); err != nil {
+			return faultAt(err.Error(), "mtls_endpoint_aliases", e.key)
+		}
+	}
+	if !usesCertificate(p.TokenEndpointAuthMethod) {
+		if p.API.ClientCertificate {
+			return faultAt("this needs a client with a certificate: token_endpoint_auth_method: "+AuthTLS+" or "+AuthSelfSignedTLS, "api", "client_certificate")
+		}
+		return nil
+	}
+	for _, r := range []struct {
+		value string
+		path  []any
+	}{
+		{p.Token.Request, []any{"token", "request"}},
+		{p.Token.Renewal.Request, []any{"token", "renewal", "request"}},
+	} {
+		if r.value == RequestGet {
+			return faultAt("a request in the query of an address does not go with "+p.TokenEndpointAuthMethod, r.path...)
+		}
+	}
+	return nil
+}
+
+// usesCertificate reports whether a method is one of mutual TLS (RFC 8705 section
+// 2).
+func usesCertificate(method string) bool { return method == AuthTLS || method == AuthSelfSignedTLS }
+
+func (p *Provider) validateClient(Origin) *fault {
+	switch method := p.TokenEndpointAuthMethod; {
+	case method == "" && p.TokenEndpoint != "":
+		return faultAt("token_endpoint_auth_method is missing")
+	case !may("token_endpoint_auth_method", method):
+		return faultAt(oneOf(method, Choices("token_endpoint_auth_method")...), "token_endpoint_auth_method")
 	}
 	switch {
 	case p.SecretOptional && p.TokenEndpointAuthMethod == AuthNone:
 		return faultAt("secret_optional makes no sense with token_endpoint_auth_method: none", "secret_optional")
-	case p.DeviceAuthMethod != "" && !slices.Contains(methods, p.DeviceAuthMethod):
-		return faultAt(oneOf(p.DeviceAuthMethod, methods...), "device_auth_method")
+	case !may("device_auth_method", p.DeviceAuthMethod):
+		return faultAt(oneOf(p.DeviceAuthMethod, Choices("device_auth_method")...), "device_auth_method")
 	case p.DeviceAuthMethod != "" && p.DeviceAuthorizationEndpoint == "" && !p.NeedsDiscovery():
 		return faultAt("device_auth_method needs device_authorization_endpoint", "device_auth_method")
-	case !slices.Contains([]string{"", PKCES256, PKCENone}, p.PKCE):
-		return faultAt(oneOf(p.PKCE, PKCES256, PKCENone), "pkce")
+	case !may("pkce", p.PKCE):
+		return faultAt(oneOf(p.PKCE, Choices("pkce")...), "pkce")
 	}
 	if p.RedirectURI != "" {
 		if err := checkRedirect(p.RedirectURI); err != nil {
@@ -494,8 +540,8 @@ func (p *Provider) validateToken(Origin) *fault {
 		return faultAt("type is bearer, absent, or the name that the provider sends", "token", "type")
 	case t.ScopeSeparator != "" && (len(t.ScopeSeparator) != 1 || !strings.Contains(" ,;+|", t.ScopeSeparator)):
 		return faultAt("the separator is one of space , ; + |", "token", "scope_separator")
-	case !slices.Contains([]string{"", "never", "sometimes", "always"}, t.Rotates):
-		return faultAt(oneOf(t.Rotates, "never", "sometimes", "always"), "token", "rotates")
+	case !may("token.rotates", t.Rotates):
+		return faultAt(oneOf(t.Rotates, Choices("token.rotates")...), "token", "rotates")
 	case t.GrantLifetime < 0:
 		return faultAt("a lifetime is not negative", "token", "grant_lifetime")
 	case t.RefreshLifetime < 0:
@@ -540,8 +586,8 @@ func (p *Provider) validateToken(Origin) *fault {
 			}
 		}
 	}
-	if p.Identity.From != "" && p.Identity.From != "userinfo" && p.Identity.From != "token" {
-		return faultAt(oneOf(p.Identity.From, "userinfo", "token"), "identity", "from")
+	if !may("identity.from", p.Identity.From) {
+		return faultAt(oneOf(p.Identity.From, Choices("identity.from")...), "identity", "from")
 	}
 	return nil
 }
@@ -577,8 +623,8 @@ func (p *Provider) validateAPI(Origin) *fault {
 	}
 	a := &p.API.Auth
 	switch {
-	case !slices.Contains([]string{"", "header", "query", "basic"}, a.In):
-		return faultAt(oneOf(a.In, "header", "query", "basic"), "api", "auth", "in")
+	case !may("api.auth.in", a.In):
+		return faultAt(oneOf(a.In, Choices("api.auth.in")...), "api", "auth", "in")
 	case a.In == "query" && (a.Name == "" || !plainToken(a.Name, 64) || strings.ContainsAny(a.Name, "&=?#%+")):
 		return faultAt("name must be the query parameter that carries the token", "api", "auth")
 	case (a.In == "" || a.In == "header") && a.Name != "" && !headerName(a.Name):
@@ -590,8 +636,8 @@ func (p *Provider) validateAPI(Origin) *fault {
 	case len(a.Prefix) > 32 || !asciiText(a.Prefix):
 		return faultAt("the prefix is longer than 32 bytes or holds other than printable ASCII", "api", "auth", "prefix")
 	}
-	if b := p.API.Body; b != "" && b != "json" && b != "form" {
-		return faultAt(oneOf(b, "json", "form"), "api", "body")
+	if b := p.API.Body; !may("api.body", b) {
+		return faultAt(oneOf(b, Choices("api.body")...), "api", "body")
 	}
 	for i := range p.API.Pagination {
 		if bad := p.API.Pagination[i].validate(i); bad != nil {
@@ -619,7 +665,7 @@ func (g *Pagination) validate(i int) *fault {
 	case PagesOffset:
 		needs, takes = []string{"param", "total"}, []string{"size"}
 	default:
-		return faultAt(oneOf(g.Style, PagesLink, PagesNextURL, PagesCursor, PagesLastItem, PagesOffset), "api", "pagination", i, "style")
+		return faultAt(oneOf(g.Style, Choices("api.pagination[].style")...), "api", "pagination", i, "style")
 	}
 	for _, f := range []struct{ key, value string }{
 		{"next", g.Next}, {"param", g.Param}, {"more", g.More}, {"total", g.Total}, {"size", g.Size}, {"items", g.Items},
@@ -728,11 +774,10 @@ func checkPlaceholder(shape string) error {
 }
 
 func (p *Provider) validateRest(origin Origin) *fault {
-	styles := []string{"rfc7009", "page", "none", "github", "box", "stripe-connect", "contentful"}
 	switch style := p.Revocation.Style; {
 	case style == "", style == "none":
-	case !slices.Contains(styles, style):
-		return faultAt(oneOf(style, styles...), "revocation", "style")
+	case !may("revocation.style", style):
+		return faultAt(oneOf(style, Choices("revocation.style")...), "revocation", "style")
 	case style == "page" && p.Revocation.Page == "":
 		return faultAt("the style page needs a page", "revocation", "style")
 	case style != "page" && p.RevocationEndpoint == "" && !p.NeedsDiscovery():

@@ -101,7 +101,7 @@ func TestParseErrors(t *testing.T) {
 		{"issuer with query", `issuer: https://auth.acme.example?x=1`, `9:1: an issuer has no query`},
 		{"no token endpoint", `token_endpoint: ""`, `1:1: token_endpoint is missing`},
 		{"auth method missing", `token_endpoint_auth_method: ""`, `1:1: token_endpoint_auth_method is missing`},
-		{"auth method", `token_endpoint_auth_method: client_secret_basics`, `5:1: "client_secret_basics" is not one of none, client_secret_basic, client_secret_post, client_secret_jwt, private_key_jwt, secret_as_username; did you mean client_secret_basic?`},
+		{"auth method", `token_endpoint_auth_method: client_secret_basics`, `5:1: "client_secret_basics" is not one of none, client_secret_basic, client_secret_post, client_secret_jwt, private_key_jwt, tls_client_auth, self_signed_tls_client_auth, secret_as_username; did you mean client_secret_basic?`},
 		{"pkce", `pkce: plain`, `9:1: "plain" is not one of S256, none`},
 		{"secret optional with none", `secret_optional: true`, `9:1: secret_optional makes no sense with`},
 		{"device method without device", `device_auth_method: none`, `9:1: device_auth_method needs device_authorization_endpoint`},

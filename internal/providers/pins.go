@@ -47,6 +47,8 @@ type Pins struct {
 	APIHosts   []string          `json:"api_hosts,omitempty"` // exact after BindAPI; compared exactly at every use
 	APIAuth    APIAuthPin        `json:"api_auth"`
 	APIHeaders map[string]string `json:"api_headers,omitempty"`
+	// APICertificate says that requests present the client's certificate.
+	APICertificate bool `json:"api_certificate,omitempty"`
 
 	// Declared holds what BindAPI fills in, as the definition has it. It is
 	// nil when there is nothing to fill in.
@@ -326,6 +328,9 @@ func (d *Definition) Pin(o PinOptions) (Pins, error) {
 		GitUsername:           p.GitUsername,
 		AllowInsecureLoopback: p.AllowInsecureLoopback,
 	}
+	if usesCertificate(pins.AuthMethod) {
+		pins.useMTLS(p.MTLS, p.API.ClientCertificate, values)
+	}
 	if d.Origin == Discovered {
 		pins.Provider = p.Issuer
 	}
@@ -359,12 +364,38 @@ func (d *Definition) Pin(o PinOptions) (Pins, error) {
 	return pins, nil
 }
 
+// useMTLS puts the endpoints for clients with a certificate in the place of the
+// others.
+func (p *Pins) useMTLS(m MTLSEndpoints, bound bool, values map[string]string) {
+	userinfo := ""
+	if p.APICertificate = bound; bound {
+		userinfo = m.UserinfoEndpoint
+	}
+	for _, e := range []struct {
+		into  *string
+		alias string
+	}{
+		{&p.TokenEndpoint, m.TokenEndpoint},
+		{&p.DeviceAuthorizationEndpoint, m.DeviceAuthorizationEndpoint},
+		{&p.RevocationEndpoint, m.RevocationEndpoint},
+		{&p.IntrospectionEndpoint, m.IntrospectionEndpoint},
+		{&p.PushedEndpoint, m.PushedEndpoint},
+		{&p.UserinfoEndpoint, userinfo},
+	} {
+		if e.alias != "" {
+			*e.into = expand(e.alias, values)
+		}
+	}
+}
+
 // finish checks the URLs now that the values are in, normalises the hosts, and
 // remembers the declared form where something is left to fill in.
 func (p *Pins) finish(provider *Provider, values map[string]string) error {
 	templates := []string{provider.AuthorizationEndpoint, provider.TokenEndpoint, provider.RefreshEndpoint, provider.DeviceAuthorizationEndpoint,
 		provider.RevocationEndpoint, provider.IntrospectionEndpoint, provider.UserinfoEndpoint, provider.PushedEndpoint, provider.Token.Upgrade.Endpoint,
-		provider.Site.Endpoint, provider.API.BaseURL}
+		provider.Site.Endpoint, provider.API.BaseURL,
+		provider.MTLS.TokenEndpoint, provider.MTLS.DeviceAuthorizationEndpoint, provider.MTLS.RevocationEndpoint, provider.MTLS.IntrospectionEndpoint,
+		provider.MTLS.PushedEndpoint, provider.MTLS.UserinfoEndpoint}
 	for _, template := range templates {
 		if template == "" {
 			continue
@@ -699,6 +730,7 @@ func (p Pins) Changes(now Pins) []Change {
 	compare("api.base_url", was.APIBase, is.APIBase)
 	compare("api.hosts", strings.Join(slices.Sorted(slices.Values(was.APIHosts)), ", "), strings.Join(slices.Sorted(slices.Values(is.APIHosts)), ", "))
 	compare("api.auth", p.APIAuth.String(), now.APIAuth.String())
+	compare("api.client_certificate", strconv.FormatBool(p.APICertificate), strconv.FormatBool(now.APICertificate))
 	return changes
 }
 

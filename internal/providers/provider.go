@@ -10,7 +10,8 @@ import (
 )
 
 // Client authentication methods of a definition: those of RFC 7591 section 2
-// and OpenID Connect Core section 9, and two of our own. AuthSecretUser is
+// and OpenID Connect Core section 9, those of mutual TLS (RFC 8705 section 2), and
+// two of our own. AuthSecretUser is
 // Stripe's: HTTP Basic with the secret as the user name, an empty password, and
 // no client_id. AuthOmitted sends nothing of the client at all.
 const (
@@ -19,6 +20,8 @@ const (
 	AuthPost          = "client_secret_post"
 	AuthSecretJWT     = "client_secret_jwt"
 	AuthPrivateKeyJWT = "private_key_jwt"
+	AuthTLS           = "tls_client_auth"
+	AuthSelfSignedTLS = "self_signed_tls_client_auth"
 	AuthSecretUser    = "secret_as_username"
 	AuthOmitted       = "omitted"
 )
@@ -78,6 +81,9 @@ type Provider struct {
 	// (RFC 9126); RequirePushed says that the issuer accepts no other.
 	PushedEndpoint string `yaml:"pushed_authorization_request_endpoint"`
 	RequirePushed  bool   `yaml:"require_pushed_authorization_requests"`
+	// MTLS are the endpoints for clients that authenticate with a certificate,
+	// where they are others.
+	MTLS MTLSEndpoints `yaml:"mtls_endpoint_aliases"`
 	// IssParameterSupported is authorization_response_iss_parameter_supported
 	// of RFC 9207: the callback must then carry iss.
 	IssParameterSupported bool `yaml:"authorization_response_iss_parameter_supported"`
@@ -160,6 +166,19 @@ type Provider struct {
 	// ClientID and AllowInsecureLoopback may be set in a user's file only.
 	ClientID              string `yaml:"client_id"`
 	AllowInsecureLoopback bool   `yaml:"allow_insecure_loopback"`
+}
+
+// MTLSEndpoints are the mtls_endpoint_aliases of RFC 8705 section 5: each takes the
+// place of the endpoint of the same name when the client authenticates with mutual
+// TLS.
+type MTLSEndpoints struct {
+	TokenEndpoint               string `yaml:"token_endpoint"`
+	DeviceAuthorizationEndpoint string `yaml:"device_authorization_endpoint"`
+	RevocationEndpoint          string `yaml:"revocation_endpoint"`
+	IntrospectionEndpoint       string `yaml:"introspection_endpoint"`
+	PushedEndpoint              string `yaml:"pushed_authorization_request_endpoint"`
+	// UserinfoEndpoint counts only where tokens are bound to the certificate.
+	UserinfoEndpoint string `yaml:"userinfo_endpoint"`
 }
 
 // Variable is a part of a provider's URLs that differs from user to user:
@@ -375,6 +394,9 @@ type API struct {
 	Auth  APIAuth  `yaml:"auth"`
 	// Headers may hold {client_id}, the id of the client.
 	Headers map[string]string `yaml:"headers"`
+	// ClientCertificate says that tokens are bound to the client's certificate
+	// (RFC 8705 section 3), so that requests have to present it.
+	ClientCertificate bool `yaml:"client_certificate"`
 	// Body is what fields of a request become: json (default) | form.
 	Body string `yaml:"body"`
 	// Pagination says how lists go on. Of several rules the first that finds a

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/apiauth/apiauth/internal/connection"
+	"github.com/apiauth/apiauth/internal/oauth"
 	"github.com/apiauth/apiauth/internal/secret"
 )
 
@@ -169,7 +170,7 @@ func (s *Store) clientSecret(ctx context.Context, hash, suffix string, r *connec
 	if err := json.Unmarshal(doc, &b); err != nil {
 		return secret.Text{}, fmt.Errorf("%w: the client secret of %s", connection.ErrCorrupt, r.Provider)
 	}
-	t := secret.New(b.Secret)
+	t := oauth.JoinCertificates(secret.New(b.Secret), r.Certificates)
 	b.Secret = ""
 	if b != bindingOf(r) {
 		return secret.Text{}, fmt.Errorf("%w: the registration of %s was changed after its secret was stored", connection.ErrCorrupt, r.Provider)
@@ -211,6 +212,7 @@ func (s *Store) putClient(ctx context.Context, r connection.Registration, t secr
 func (s *Store) writeClient(ctx context.Context, hash, suffix string, r *connection.Registration, t secret.Text, used []string) error {
 	undo := func() {}
 	r.HasSecret, r.Item, r.NextSetAt = !t.IsZero(), "", time.Time{}
+	t, r.Certificates = oauth.SplitCertificates(t)
 	b := bindingOf(r)
 	b.Secret = t.Reveal()
 	plain, err := json.Marshal(b)

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -753,6 +754,30 @@ func TestMove(t *testing.T) {
 
 func registration(project string) connection.Registration {
 	return connection.Registration{Provider: "spotify", Project: project, ClientID: "c1", TokenEndpoint: "https://accounts.example/token", AuthMethod: "client_secret_basic"}
+}
+
+// The certificates of a client are public: they stand with its registration, and come
+// back with its key, also out of another store.
+func TestClientCertificates(t *testing.T) {
+	everyKind(t, func(h *home) {
+		ctx := h.Context()
+		kept := secret.New(`{"pkcs8":"c4n4ry","x5c":["AAAA","BBBB"]}`)
+		h.must(h.store.SetClient(ctx, registration(""), kept))
+		r, err := h.again().store.Registration("spotify", "")
+		h.must(err)
+		if !slices.Equal(r.Certificates, []string{"AAAA", "BBBB"}) {
+			h.Errorf("certificates %v", r.Certificates)
+		}
+		if s, err := h.again().store.ClientSecret(ctx, r); err != nil || !s.Equal(kept) {
+			h.Errorf("the key came back without its certificates, or %v", err)
+		}
+		h.must(h.store.SetClient(ctx, registration(""), secret.New("a secret now")))
+		r, err = h.store.Registration("spotify", "")
+		h.must(err)
+		if s, err := h.store.ClientSecret(ctx, r); err != nil || r.Certificates != nil || !s.Equal(secret.New("a secret now")) {
+			h.Errorf("certificates %v are left, or %v", r.Certificates, err)
+		}
+	})
 }
 
 func TestClients(t *testing.T) { // R-46

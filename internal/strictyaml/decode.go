@@ -38,6 +38,15 @@ func (d *Document) shapeOf(t reflect.Type) shape {
 	if s, ok := d.shapes[t]; ok {
 		return s
 	}
+	s := readShape(t)
+	if d.shapes == nil {
+		d.shapes = make(map[reflect.Type]shape)
+	}
+	d.shapes[t] = s
+	return s
+}
+
+func readShape(t reflect.Type) shape {
 	s := shape{key: -1, position: -1}
 	for i := range t.NumField() {
 		f := t.Field(i)
@@ -55,11 +64,24 @@ func (d *Document) shapeOf(t reflect.Type) shape {
 			s.fields = append(s.fields, field{name, i})
 		}
 	}
-	if d.shapes == nil {
-		d.shapes = make(map[reflect.Type]shape)
-	}
-	d.shapes[t] = s
 	return s
+}
+
+// Key is one key of a mapping that Decode reads into a struct.
+type Key struct {
+	Name string
+	Type reflect.Type // of the field that it fills
+}
+
+// Keys lists the keys that Decode knows in a mapping for the struct type t, in the
+// order of the fields. With keyed, a list of t is written as a mapping from names
+// of the file's own.
+func Keys(t reflect.Type) (keys []Key, keyed bool) {
+	s := readShape(t)
+	for _, f := range s.fields {
+		keys = append(keys, Key{f.name, t.Field(f.index).Type})
+	}
+	return keys, s.key >= 0
 }
 
 // decode fills target from n. The place at is n's key, or n itself; what names

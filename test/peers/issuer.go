@@ -43,6 +43,9 @@ type IssuerOptions struct {
 	RequirePAR bool
 	// Resource is a resource indicator (RFC 8707) whose tokens are JWTs.
 	Resource string
+	// Mutual opens a second address, with TLS, for clients that authenticate with a
+	// certificate (RFC 8705); nil: there is none.
+	Mutual *MutualTLS
 }
 
 // wire is the form that issuer.mjs takes.
@@ -58,6 +61,9 @@ func (o IssuerOptions) wire() map[string]any {
 	}
 	if o.PublicKey != nil {
 		m["publicKey"] = o.PublicKey
+	}
+	if o.Mutual != nil {
+		m["mutual"] = o.Mutual.files
 	}
 	m["requirePAR"], m["resource"] = o.RequirePAR, o.Resource
 	if o.Account != "" {
@@ -86,6 +92,8 @@ type IssuerProc struct {
 	// API is the base URL of a resource server that takes the issuer's tokens.
 	// Every path answers 200 with what it saw, or 401.
 	API string
+	// Mutual is the base of the endpoints for clients with a certificate.
+	Mutual string
 	// Scopes are the scopes that the issuer knows.
 	Scopes []string
 
@@ -94,8 +102,9 @@ type IssuerProc struct {
 	// All three do the browser and the device flow. Paste has an https redirect
 	// only, https://app.example.test/callback. Machine does client credentials.
 	// Shared signs with its secret, Signed and Robot with a key; Robot does
-	// client credentials.
-	Public, Confidential, Post, Paste, Machine, Shared, Signed, Robot Client
+	// client credentials. Certified and Registered authenticate with the certificates
+	// of IssuerOptions.Mutual; Bound is Certified whose tokens are bound to it.
+	Public, Confidential, Post, Paste, Machine, Shared, Signed, Robot, Certified, Registered, Bound Client
 
 	stop func()
 }
@@ -151,20 +160,23 @@ func Issuer(t testing.TB, opts IssuerOptions) *IssuerProc {
 		t.Fatalf("the issuer did not start: %v\n%s", err, stderr.String())
 	}
 	var ready struct {
-		Issuer, API string
-		Scopes      []string
-		Clients     map[string]struct{ ID, Secret, Method string }
+		Issuer, API, Mutual string
+		Scopes              []string
+		Clients             map[string]struct{ ID, Secret, Method string }
 	}
 	if err := json.Unmarshal(line, &ready); err != nil {
 		t.Fatalf("the issuer's first line is not what was agreed: %v", err)
 	}
-	p.URL, p.API, p.Scopes = ready.Issuer, ready.API, ready.Scopes
+	p.URL, p.API, p.Mutual, p.Scopes = ready.Issuer, ready.API, ready.Mutual, ready.Scopes
 	for name, client := range map[string]*Client{
 		"public": &p.Public, "confidential": &p.Confidential, "post": &p.Post, "paste": &p.Paste, "machine": &p.Machine, "shared": &p.Shared,
-		"signed": &p.Signed, "robot": &p.Robot,
+		"signed": &p.Signed, "robot": &p.Robot, "certified": &p.Certified, "registered": &p.Registered, "bound": &p.Bound,
 	} {
 		c, ok := ready.Clients[name]
 		if !ok && opts.PublicKey == nil && (name == "signed" || name == "robot") {
+			continue
+		}
+		if !ok && opts.Mutual == nil && (name == "certified" || name == "registered" || name == "bound") {
 			continue
 		}
 		if !ok {
@@ -209,12 +221,14 @@ func (p *IssuerProc) Fail(t testing.TB, f Fault) {
 // Stats counts what the issuer saw and did since its start.
 type Stats struct {
 	Requests map[string]int // by path; ids in paths are written *
-	Tokens   map[string]int // requests at the token end point, by grant_type
-	Granted  map[string]int // token responses, by grant_type
-	Refused  map[string]int // by grant_type and error, with a blank between
-	Faults   int            // requests that a fault befell
-	Revoked  int            // grants that ended
-	Reused   int            // times that a used code or refresh token came again
+	// Certificates counts the requests that presented one, by path.
+	Certificates map[string]int
+	Tokens       map[string]int // requests at the token end point, by grant_type
+	Granted      map[string]int // token responses, by grant_type
+	Refused      map[string]int // by grant_type and error, with a blank between
+	Faults       int            // requests that a fault befell
+	Revoked      int            // grants that ended
+	Reused       int            // times that a used code or refresh token came again
 }
 
 // Stats returns the counters.

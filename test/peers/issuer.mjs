@@ -9,8 +9,10 @@
 // prints one line of JSON when it is ready and ends when its standard input is
 // closed, so that no process outlives the test that started it. The options are
 // those of IssuerOptions in issuer.go.
-import { generateKeyPairSync, randomBytes } from 'node:crypto';
+import { X509Certificate, createHash, generateKeyPairSync, randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import http from 'node:http';
+import https from 'node:https';
 import process from 'node:process';
 
 const options = {
@@ -25,6 +27,7 @@ const options = {
   publicKey: null, // JWK of the clients that sign
   requirePAR: false, // no authorization request but a pushed one
   resource: '', // a resource indicator (RFC 8707) that there is
+  mutual: null, // files in PEM: key, certificate, authority, registered (RFC 8705)
   ...JSON.parse(process.argv[2] || '{}'),
 };
 
@@ -39,10 +42,23 @@ const front = http.createServer();
 await new Promise((done) => front.listen(0, '127.0.0.1', done));
 const issuer = `http://127.0.0.1:${front.address().port}`;
 
+// Clients with a certificate come here (RFC 8705). A certificate is asked for and
+// not demanded: whether it does is the server's to say.
+const mutual = options.mutual && https.createServer({
+  key: readFileSync(options.mutual.key), cert: readFileSync(options.mutual.certificate), ca: readFileSync(options.mutual.authority),
+  requestCert: true, rejectUnauthorized: false,
+});
+if (mutual) await new Promise((done) => mutual.listen(0, '127.0.0.1', done));
+const mutualURL = mutual && `https://127.0.0.1:${mutual.address().port}`;
+
 const redirectURIs = [
   'http://127.0.0.1/callback', 'http://127.0.0.1/callback/peer', 'http://[::1]/callback/peer',
   'http://localhost/callback/peer', ...options.redirectURIs,
 ];
+// How the front layer tells the server of a certificate; from outside these headers
+// are dropped.
+const peerCertificate = 'x-peer-certificate';
+const peerAuthorized = 'x-peer-authorized';
 // The characters of the secret are the ones that RFC 6749 section 2.3.1 wants
 // form-encoded inside Basic: a client that forgets it fails.
 const secret = `p:${randomBytes(12).toString('hex')}/+%&= !`;
@@ -66,6 +82,15 @@ if (options.publicKey) {
   clients.signed = { ...browserClient, ...signs, client_id: 'native-signed' };
   clients.robot = { ...machineClient, ...signs, client_id: 'robot' };
 }
+if (mutual) {
+  const registered = new X509Certificate(readFileSync(options.mutual.registered));
+  clients.certified = { ...browserClient, client_id: 'native-certified', token_endpoint_auth_method: 'tls_client_auth', tls_client_auth_san_dns: 'app.example.test' };
+  clients.bound = { ...clients.certified, client_id: 'native-bound', tls_client_certificate_bound_access_tokens: true };
+  clients.registered = {
+    ...browserClient, client_id: 'native-registered', token_endpoint_auth_method: 'self_signed_tls_client_auth',
+    jwks: { keys: [{ ...registered.publicKey.export({ format: 'jwk' }), use: 'sig', x5c: [registered.raw.toString('base64')] }] },
+  };
+}
 const scopes = ['openid', 'offline_access', 'profile', 'email', 'api:read', 'api:write'];
 
 const provider = new Provider(issuer, {
@@ -76,6 +101,16 @@ const provider = new Provider(issuer, {
   scopes,
   claims: { openid: ['sub'], profile: ['name', 'preferred_username'], email: ['email'] },
   pkce: { required: () => true },
+  ...(mutual && {
+    clientAuthMethods: ['none', 'client_secret_basic', 'client_secret_post', 'client_secret_jwt', 'private_key_jwt', 'tls_client_auth', 'self_signed_tls_client_auth'],
+    discovery: {
+      mtls_endpoint_aliases: {
+        token_endpoint: `${mutualURL}/token`, revocation_endpoint: `${mutualURL}/token/revocation`, introspection_endpoint: `${mutualURL}/token/introspection`,
+        device_authorization_endpoint: `${mutualURL}/device/auth`, pushed_authorization_request_endpoint: `${mutualURL}/request`,
+        userinfo_endpoint: `${mutualURL}/me`,
+      },
+    },
+  }),
   features: {
     devInteractions: { enabled: false },
     clientCredentials: { enabled: true },
@@ -88,6 +123,13 @@ const provider = new Provider(issuer, {
         if (resource !== options.resource) throw new errors.InvalidTarget();
         return { scope: 'api:read api:write', audience: resource, accessTokenFormat: 'jwt', jwt: { sign: { alg: 'ES256' } } };
       },
+    },
+    mTLS: {
+      enabled: Boolean(mutual), certificateBoundAccessTokens: Boolean(mutual), tlsClientAuth: Boolean(mutual), selfSignedTlsClientAuth: Boolean(mutual),
+      getCertificate: (ctx) => { const der = ctx.get(peerCertificate); return der ? new X509Certificate(Buffer.from(der, 'base64')) : undefined; },
+      certificateAuthorized: (ctx) => ctx.get(peerAuthorized) === 'yes',
+      certificateSubjectMatches: (ctx, property, expected) => property === 'tls_client_auth_san_dns'
+        && new X509Certificate(Buffer.from(ctx.get(peerCertificate), 'base64')).subjectAltName === `DNS:${expected}`,
     },
     introspection: { enabled: true },
     revocation: { enabled: true },
@@ -121,9 +163,10 @@ const provider = new Provider(issuer, {
   },
 });
 
-// requests counts what arrived; granted and refused what came of it; faults
+// certificates counts requests that came with one, by path; requests counts what
+// arrived; granted and refused what came of it; faults
 // what the front layer answered or dropped by itself.
-const stats = { requests: {}, tokens: {}, granted: {}, refused: {}, faults: 0, revoked: 0, reused: 0 };
+const stats = { requests: {}, certificates: {}, tokens: {}, granted: {}, refused: {}, faults: 0, revoked: 0, reused: 0 };
 const count = (table, key) => { table[key] = (table[key] ?? 0) + 1; };
 provider.on('grant.success', (ctx) => count(stats.granted, ctx.oidc.params.grant_type));
 provider.on('grant.error', (ctx, err) => count(stats.refused, `${ctx.oidc?.params?.grant_type ?? '?'} ${err.error ?? err.name}`));
@@ -190,7 +233,9 @@ async function interaction(req, res, path) {
 async function api(req, res, path) {
   const value = /^Bearer ([^ ]+)$/i.exec(req.headers.authorization ?? '')?.[1];
   const token = value && (await provider.AccessToken.find(value) ?? await provider.ClientCredentials.find(value));
-  if (!token?.isValid) {
+  const certificate = req.headers[peerCertificate];
+  const thumbprint = certificate && createHash('sha256').update(Buffer.from(certificate, 'base64')).digest('base64url');
+  if (!token?.isValid || token['x5t#S256'] && token['x5t#S256'] !== thumbprint) {
     return answer(res, 401, { error: 'invalid_token' }, { 'www-authenticate': 'Bearer error="invalid_token"' });
   }
   const body = await read(req);
@@ -229,8 +274,17 @@ function forward(req, body) {
   });
 }
 
-front.on('request', async (req, res) => {
+async function serve(req, res) {
   try {
+    delete req.headers[peerCertificate];
+    delete req.headers[peerAuthorized];
+    const presented = req.socket.getPeerCertificate?.().raw;
+    if (presented) {
+      req.headers[peerCertificate] = presented.toString('base64');
+      req.headers[peerAuthorized] = req.socket.authorized ? 'yes' : 'no';
+      count(stats.certificates, req.url);
+    }
+    if (mutual) req.headers.host = new URL(issuer).host;
     const { pathname } = new URL(req.url, issuer);
     const body = await read(req);
     if (pathname === '/__stats') return answer(res, 200, stats);
@@ -271,11 +325,14 @@ front.on('request', async (req, res) => {
   } catch {
     req.socket.destroy();
   }
-});
+}
+front.on('request', serve);
+mutual?.on('request', serve);
 
 process.stdout.write(`${JSON.stringify({
   issuer,
   api: `${issuer}/api/`,
+  mutual: mutualURL ?? '',
   scopes,
   clients: Object.fromEntries(Object.entries(clients).map(([name, c]) => [name, { id: c.client_id, secret: c.client_secret ?? '', method: c.token_endpoint_auth_method }])),
 })}\n`);

@@ -1,5 +1,7 @@
 // Command gen writes the completion scripts and the man pages, which are
-// generated from the command tree and kept in the repository. Run it in the
+// generated from the command tree, and the schemas of the files that people write,
+// which are generated from their parsers and documents. All are kept in the
+// repository. Run it in the
 // repository's top folder, or run the tests of this folder with UPDATE=1. It is
 // a program of its own so that the shipped one does not carry the generators.
 package main
@@ -29,7 +31,7 @@ func main() {
 
 // run writes everything below top and removes pages of commands that are gone.
 func run(top string) error {
-	files, err := generate()
+	files, err := generate(top)
 	if err != nil {
 		return err
 	}
@@ -48,8 +50,9 @@ func run(top string) error {
 	return nil
 }
 
-// generate returns the files by their path, with slashes.
-func generate() (map[string][]byte, error) {
+// generate returns the files by their path, with slashes. It reads the documents
+// below top.
+func generate(top string) (map[string][]byte, error) {
 	files := map[string][]byte{}
 	for name, write := range map[string]func(*cobra.Command, *bytes.Buffer) error{
 		"completions/apiauth.bash": func(c *cobra.Command, b *bytes.Buffer) error { return c.GenBashCompletionV2(b, true) },
@@ -68,7 +71,7 @@ func generate() (map[string][]byte, error) {
 	if err := pages(root, out, files); err != nil {
 		return nil, err
 	}
-	return files, nil
+	return files, schemas(top, files)
 }
 
 // tree is the command tree over an App that touches nothing, and where its help

@@ -9,16 +9,18 @@ import (
 	"testing"
 )
 
-// TestGenerated fails when completions/ or man/ is not what the command tree
-// generates. UPDATE=1 renews them.
+// top is the repository's folder, seen from here.
+const top = "../../.."
+
+// TestGenerated fails when completions/, man/ or a schema is not what is generated.
+// UPDATE=1 renews them.
 func TestGenerated(t *testing.T) {
-	top := filepath.Join("..", "..", "..")
 	if os.Getenv("UPDATE") != "" {
 		if err := run(top); err != nil {
 			t.Fatal(err)
 		}
 	}
-	want, err := generate()
+	want, err := generate(top)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,11 +53,11 @@ func TestGenerated(t *testing.T) {
 
 // TestPages looks at the pages as a reader would.
 func TestPages(t *testing.T) {
-	files, err := generate()
+	files, err := generate(top)
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := generate()
+	again, err := generate(top)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -707,7 +707,7 @@ func TestJWTBearerWithAWrongClock(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file, err := oauth.ParseKeyFile(secret.New(string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))))
+	file, err := oauth.ParseKeyFile(secret.New(string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))), secret.Text{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -398,7 +398,7 @@ func (p *playback) signingKey(password secret.Text) secret.Text {
 	p.must(err)
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	p.must(err)
-	file, err := oauth.ParseKeyFile(secret.New(string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))))
+	file, err := oauth.ParseKeyFile(secret.New(string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))), secret.Text{})
 	p.must(err)
 	file.Key.Secret = password
 	encoded, err := file.Key.Encode()
