@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/apiauth/apiauth/internal/oauth"
+	"github.com/apiauth/apiauth/internal/providers"
 	"github.com/apiauth/apiauth/internal/secret"
 )
 
@@ -61,7 +62,7 @@ func (s *Source) Disconnect(ctx context.Context, name string, local bool) (Farew
 	// but a locked keychain should be known first.
 	var clientSecret secret.Text
 	if readErr == nil && !local && f.Err == nil {
-		clientSecret, err = s.secretFor(ctx, &rec.Header)
+		clientSecret, err = s.secretToRevoke(ctx, &rec.Header)
 		if err != nil {
 			f.Err = err
 		}
@@ -101,6 +102,15 @@ func (s *Source) newest(ctx context.Context, guard Guard, rec *Record) (secret.T
 	return secret.Text{}, fmt.Errorf("the refresh token could not be read, so it could not be revoked: %w", err)
 }
 
+// secretToRevoke is the client's secret, if the provider wants it to end a grant.
+func (s *Source) secretToRevoke(ctx context.Context, h *Header) (secret.Text, error) {
+	switch h.Pins.Revocation.Auth {
+	case providers.AuthBearer, providers.AuthNone, providers.AuthOmitted:
+		return secret.Text{}, nil
+	}
+	return s.secretFor(ctx, h)
+}
+
 func (s *Source) revoke(ctx context.Context, rec *Record, refresh, clientSecret secret.Text) (bool, error) {
 	p := &rec.Pins
 	switch p.Revocation.Style {
@@ -118,6 +128,10 @@ func (s *Source) revoke(ctx context.Context, rec *Record, refresh, clientSecret 
 		Subject:               rec.Account.Subject,
 		Rename:                p.Token.Rename,
 		AllowInsecureLoopback: p.AllowInsecureLoopback,
+	}
+	if r := &p.Revocation; r.Style == providers.RevokeRequest {
+		req.Rename = r.Rename
+		req.Manner = oauth.Manner{Method: r.Method, Format: r.Request, Auth: r.Auth, Token: r.Token, Params: r.Params}
 	}
 	err := s.Issuer.Revoke(ctx, req)
 	if oauth.ErrorCode(err) == "invalid_client" {

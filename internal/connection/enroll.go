@@ -271,6 +271,7 @@ func (s *Source) Identify(ctx context.Context, rec *Record) (Account, error) {
 		Name:                  p.APIAuth.Name,
 		Prefix:                p.APIAuth.Prefix,
 		Headers:               p.Identity.Headers,
+		Query:                 p.Identity.Query,
 		Subject:               p.Identity.Subject,
 		Label:                 p.Identity.Label,
 		AllowInsecureLoopback: p.AllowInsecureLoopback,

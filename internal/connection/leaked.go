@@ -65,7 +65,7 @@ func (s *Source) Revoke(ctx context.Context, name string) (Farewell, error) {
 		return Farewell{}, err
 	}
 	f := Farewell{Header: rec.Header, Known: true}
-	clientSecret, err := s.secretFor(ctx, &rec.Header)
+	clientSecret, err := s.secretToRevoke(ctx, &rec.Header)
 	if err != nil {
 		return f, fmt.Errorf("revoke %q: %w", name, err)
 	}
@@ -78,7 +78,7 @@ func (s *Source) Revoke(ctx context.Context, name string) (Farewell, error) {
 	case f.Err != nil:
 		return f, fmt.Errorf("revoke %q: %w", name, f.Err)
 	}
-	if f.Revoked && rec.Pins.Revocation.Style == "rfc7009" && !rec.Body.Refresh.IsZero() && !rec.Body.Access.IsZero() {
+	if f.Revoked && rec.Pins.Revocation.EachToken() && !rec.Body.Refresh.IsZero() && !rec.Body.Access.IsZero() {
 		_, f.Err = s.revoke(ctx, rec, secret.Text{}, clientSecret)
 	}
 	if err := guard.Delete(context.WithoutCancel(ctx)); err != nil {
@@ -94,7 +94,7 @@ func (s *Source) RevokeToken(ctx context.Context, name string, token secret.Text
 	if err != nil {
 		return false, err
 	}
-	clientSecret, err := s.secretFor(ctx, &rec.Header)
+	clientSecret, err := s.secretToRevoke(ctx, &rec.Header)
 	if err != nil {
 		return false, fmt.Errorf("revoke a token of %q: %w", name, err)
 	}

@@ -18,7 +18,7 @@ var ErrNoRevocation = errors.New("the provider has no way to revoke this grant b
 
 // RevokeRequest ends a grant at the provider.
 type RevokeRequest struct {
-	// Style is rfc7009, box, github, stripe-connect or contentful.
+	// Style is rfc7009, request, github, stripe-connect or contentful.
 	Style string
 	// Endpoint is the revocation endpoint; for github and contentful the base
 	// of the API. The named styles default to the provider's own, except with
@@ -29,7 +29,9 @@ type RevokeRequest struct {
 	Refresh  secret.Text
 	Subject  string // stripe-connect: the account id
 	Headers  map[string]string
-	Rename   map[string]string // as in TokenRequest; rfc7009 only
+	Rename   map[string]string // as in TokenRequest; rfc7009 and request
+	// Manner describes the request of the style request.
+	Manner Manner
 	// AllowInsecureLoopback permits http to a loopback address.
 	AllowInsecureLoopback bool
 }
@@ -47,8 +49,8 @@ func (h *HTTP) Revoke(ctx context.Context, r RevokeRequest) error {
 	switch r.Style {
 	case "rfc7009":
 		return h.revokeStandard(ctx, r)
-	case "box":
-		return h.revokeBox(ctx, r)
+	case "request":
+		return h.revokeSo(ctx, r)
 	case "github":
 		return h.revokeGitHub(ctx, r)
 	case "stripe-connect":
@@ -83,24 +85,6 @@ func (h *HTTP) revokeStandard(ctx context.Context, r RevokeRequest) error {
 		return nil
 	}
 	return err
-}
-
-// revokeBox: client and token in the body; either token takes the pair along.
-func (h *HTTP) revokeBox(ctx context.Context, r RevokeRequest) error {
-	token := r.Refresh
-	if token.IsZero() {
-		token = r.Access
-	}
-	client := r.Client
-	client.Method = AuthPost
-	a, err := h.postForm(ctx, TokenRequest{
-		Endpoint: cmp.Or(r.Endpoint, "https://api.box.com/oauth2/revoke"), Client: client,
-		Form: Form{{Name: "token", Secret: token}}, AllowInsecureLoopback: r.AllowInsecureLoopback,
-	}, maxBody)
-	if err != nil {
-		return err
-	}
-	return revoked(a)
 }
 
 // revokeStripe deauthorizes a connected account; the platform's secret key is

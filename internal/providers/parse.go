@@ -158,8 +158,8 @@ func checkRedirect(redirect string) error {
 // schema, so that the first fault is the first to mend.
 func (p *Provider) validate(origin Origin) *fault {
 	for _, check := range []func(Origin) *fault{
-		p.validateNames, p.validateVariables, p.validateEndpoints, p.validateClient, p.validateScopes, p.validateToken,
-		p.validateDialect, p.validateGrants, p.validateAPI, p.validateSite, p.validateUse, p.validateRest,
+		p.validateNames, p.validateVariables, p.validateEndpoints, p.validateClient, p.validateScopes, p.validateToken, p.validateIdentity,
+		p.validateDialect, p.validateGrants, p.validateAPI, p.validateSite, p.validateUse, p.validateRevocation, p.validateRest,
 	} {
 		if bad := check(origin); bad != nil {
 			return bad
@@ -498,9 +498,6 @@ func (p *Provider) validateToken(Origin) *fault {
 			}
 		}
 	}
-	if p.Identity.From != "" && p.Identity.From != "userinfo" && p.Identity.From != "token" {
-		return faultAt(oneOf(p.Identity.From, "userinfo", "token"), "identity", "from")
-	}
 	return nil
 }
 
@@ -686,16 +683,6 @@ func checkPlaceholder(shape string) error {
 }
 
 func (p *Provider) validateRest(origin Origin) *fault {
-	styles := []string{"rfc7009", "page", "none", "github", "box", "stripe-connect", "contentful"}
-	switch style := p.Revocation.Style; {
-	case style == "", style == "none":
-	case !slices.Contains(styles, style):
-		return faultAt(oneOf(style, styles...), "revocation", "style")
-	case style == "page" && p.Revocation.Page == "":
-		return faultAt("the style page needs a page", "revocation", "style")
-	case style != "page" && p.RevocationEndpoint == "" && !p.NeedsDiscovery():
-		return faultAt("the style "+style+" needs revocation_endpoint", "revocation", "style")
-	}
 	for _, page := range []struct{ key, url string }{{"revocation", p.Revocation.Page}, {"register", p.Register.Page}} {
 		if page.url == "" {
 			continue

@@ -149,7 +149,7 @@ func TestParseErrors(t *testing.T) {
 		{"pagination parameter", "  hosts: [api.acme.example]\n  pagination: [{style: cursor, next: x, param: a&b}]", `9:41: this is not the name of a field or parameter`},
 		{"pagination key", "  hosts: [api.acme.example]\n  pagination: [{style: link, nxt: x}]", `9:30: unknown key "nxt"`},
 		{"api body", "  hosts: [api.acme.example]\n  body: xml", `9:3: "xml" is not one of json, form`},
-		{"revocation style", "revocation: {style: rfc7008}", `9:14: "rfc7008" is not one of rfc7009, page, none, github, box, stripe-connect, contentful; did you mean rfc7009?`},
+		{"revocation style", "revocation: {style: rfc7008}", `9:14: "rfc7008" is not one of rfc7009, request, page, none, github, stripe-connect, contentful; did you mean rfc7009?`},
 		{"revocation endpoint", "revocation: {style: rfc7009}", `9:14: the style rfc7009 needs revocation_endpoint`},
 		{"revocation page", "revocation: {style: page}", `9:14: the style page needs a page`},
 		{"register page", "register: {page: \"https://acme.example/{client_id}\"}", `9:12: no client_id is known before registration`},

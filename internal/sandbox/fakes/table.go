@@ -25,7 +25,7 @@ type Exchange struct {
 	Sends   map[string]string
 	Ignores []string
 	// Type is the content type that the request must have; default that of a
-	// form, where there is a body.
+	// form for a POST, and NoBody for other methods.
 	Type string
 	// Header holds headers that the request must have, exactly or "*"; "" means
 	// that the request must not have it.
@@ -41,7 +41,13 @@ type Exchange struct {
 	Status  int
 	Answers string
 	Body    string
+	// Drop closes the connection instead of an answer.
+	Drop bool
 }
+
+// NoBody is the Type of a request without a body: what it sends stands in its
+// query.
+const NoBody = "no body"
 
 // Table is a provider that plays a table of requests and answers. A request that
 // is not the next of its table is answered with 418 and remembered; so is one
@@ -114,6 +120,9 @@ func (t *Table) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, to+"?"+step.Callback+"&state="+url.QueryEscape(sent["state"]), http.StatusFound)
 		return
 	}
+	if step.Drop {
+		panic(http.ErrAbortHandler)
+	}
 	kind := step.Answers
 	if kind == "" {
 		kind = "application/json"
@@ -138,13 +147,17 @@ func (e Exchange) redirectName() string {
 // read returns what a request carries.
 func (e Exchange) read(r *http.Request) (map[string]string, error) {
 	values := r.URL.Query()
-	if r.Method == http.MethodPost {
-		if len(values) > 0 {
-			return nil, errors.New("a POST has a query")
+	want := e.Type
+	if want == "" && r.Method == http.MethodPost {
+		want = "application/x-www-form-urlencoded"
+	}
+	if want == "" || want == NoBody {
+		if n, _ := io.Copy(io.Discard, io.LimitReader(r.Body, 1)); n > 0 || r.Header.Get("Content-Type") != "" {
+			return nil, errors.New("there is a body")
 		}
-		want := e.Type
-		if want == "" {
-			want = "application/x-www-form-urlencoded"
+	} else {
+		if len(values) > 0 {
+			return nil, errors.New("beside the body there is a query")
 		}
 		if got := r.Header.Get("Content-Type"); got != want {
 			return nil, fmt.Errorf("the content type is %q, not %q", got, want)
