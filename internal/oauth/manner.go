@@ -76,7 +76,7 @@ func (h *HTTP) revokeSo(ctx context.Context, r RevokeRequest) error {
 	}
 	a := reply.answer()
 	a.sent = []secret.Text{token, r.Client.Secret}
-	return ended(a, m, last)
+	return ended(a, r, last)
 }
 
 // token is the one to send, and whether the grant has no other that may outlive
@@ -84,7 +84,7 @@ func (h *HTTP) revokeSo(ctx context.Context, r RevokeRequest) error {
 func (r RevokeRequest) token() (token secret.Text, last bool) {
 	access := r.Manner.Token == "access_token" || r.Manner.Auth == AuthBearer
 	if access || r.Manner.Token == "" && r.Refresh.IsZero() {
-		return r.Access, r.Refresh.IsZero()
+		return r.Access, r.Refresh.IsZero() && !(access && r.Foreign)
 	}
 	return r.Refresh, true
 }
@@ -96,12 +96,14 @@ func (c Client) needsSecret() bool {
 
 // ended reads the answer. A token that the provider does not take any more has
 // ended, and so has its grant, if there is no refresh token beside it.
-func ended(a Answer, m Manner, last bool) error {
+func ended(a Answer, r RevokeRequest, last bool) error {
 	err := revoked(a)
-	gone := ErrorCode(err) == "invalid_token" || m.Auth == AuthBearer && a.Status == http.StatusUnauthorized
+	gone := ErrorCode(err) == "invalid_token" || r.Manner.Auth == AuthBearer && a.Status == http.StatusUnauthorized
 	switch {
 	case gone && last:
 		return nil
+	case gone && r.Foreign:
+		return &failure{text: "the provider does not take it as an access token: it has ended, or is of another kind"}
 	case gone:
 		return &failure{text: "the access token has ended, and the provider ends a grant by one that lives"}
 	case errors.Is(err, ErrUnusable):

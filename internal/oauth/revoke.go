@@ -32,6 +32,9 @@ type RevokeRequest struct {
 	Rename   map[string]string // as in TokenRequest; rfc7009 and request
 	// Manner describes the request of the style request.
 	Manner Manner
+	// Foreign says that Access is a token of any kind, of which nothing more is
+	// known: one that is not taken as an access token need not have ended.
+	Foreign bool
 	// AllowInsecureLoopback permits http to a loopback address.
 	AllowInsecureLoopback bool
 }

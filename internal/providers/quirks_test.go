@@ -40,7 +40,9 @@ func TestEveryQuirkHasAnEntry(t *testing.T) {
 		{"client in the header", method("client_secret_basic")},
 		{"client in the body", method("client_secret_post")},
 		{"public client", method("none")},
-		{"a client that signs", func(p entry) bool { return slices.Contains(p.Flows, "jwt-bearer") || p.TokenEndpointAuthMethod == "private_key_jwt" }},
+		{"a client that signs", func(p entry) bool {
+			return slices.Contains(p.Flows, "jwt-bearer") || p.TokenEndpointAuthMethod == "private_key_jwt"
+		}},
 		{"secret as the user name", method("secret_as_username")},
 		{"JSON requests", func(p entry) bool { return p.Token.Request == "json" }},
 		{"GET requests", func(p entry) bool { return p.Token.Request == "get" }},
@@ -64,8 +66,12 @@ func TestEveryQuirkHasAnEntry(t *testing.T) {
 		{"an API host from the answer", from(providers.FromToken)},
 		{"a part of addresses from the callback", from(providers.FromCallback)},
 		{"a second call for the site", func(p entry) bool { return p.Site.Endpoint != "" }},
-		{"tenants and regions", func(p entry) bool { return slices.ContainsFunc(p.Variables, func(v providers.Variable) bool { return v.From == "" || v.From == providers.FromUser }) }},
-		{"servers of one's own", func(p entry) bool { return slices.ContainsFunc(p.Variables, func(v providers.Variable) bool { return v.Host }) }},
+		{"tenants and regions", func(p entry) bool {
+			return slices.ContainsFunc(p.Variables, func(v providers.Variable) bool { return v.From == "" || v.From == providers.FromUser })
+		}},
+		{"servers of one's own", func(p entry) bool {
+			return slices.ContainsFunc(p.Variables, func(v providers.Variable) bool { return v.Host })
+		}},
 		{"another header than Authorization", func(p entry) bool { return p.API.Auth.In == "header" && p.API.Auth.Name != "Authorization" }},
 		{"another word than Bearer", func(p entry) bool { return p.API.Auth.Name == "Authorization" && p.API.Auth.Prefix != "Bearer " }},
 		{"the token in the query", func(p entry) bool { return p.API.Auth.In == "query" }},
@@ -78,6 +84,18 @@ func TestEveryQuirkHasAnEntry(t *testing.T) {
 		{"127.0.0.1 and not localhost", redirect(func(u string) bool { return strings.HasPrefix(u, "http://127.0.0.1") })},
 		{"a fixed port", redirect(func(u string) bool { return strings.HasPrefix(u, "http://") && !strings.Contains(u, ":*") })},
 		{"any free port", redirect(func(u string) bool { return strings.Contains(u, ":*") })},
+		{"revocation with the token itself", func(p entry) bool { return p.Revocation.Auth == providers.AuthBearer }},
+		{"revocation by DELETE", func(p entry) bool { return p.Revocation.Method == "DELETE" }},
+		{"revocation by GET", func(p entry) bool { return p.Revocation.Method == "GET" }},
+		{"revocation as JSON", func(p entry) bool { return p.Revocation.Request == "json" }},
+		{"revocation in the query of a POST", func(p entry) bool { return p.Revocation.Request == "query" && p.Revocation.Method == "" }},
+		{"revocation with another client authentication", func(p entry) bool {
+			return p.Revocation.Auth == "client_secret_basic" && p.TokenEndpointAuthMethod == "client_secret_post"
+		}},
+		{"revocation with names of its own", func(p entry) bool { return len(p.Revocation.Rename) > 0 }},
+		{"revocation with a grant type of its own", func(p entry) bool { return p.Revocation.Params["grant_type"] != "" }},
+		{"revocation by the access token only", func(p entry) bool { return p.Revocation.Token == providers.TokenAccess }},
+		{"identity by GraphQL", func(p entry) bool { return p.Identity.Query != "" }},
 		{"a consent that ends", func(p entry) bool { return p.Token.GrantLifetime != 0 }},
 	}
 	for _, quirk := range quirks {

@@ -177,6 +177,11 @@ func (r RevocationPin) EachToken() bool {
 	return r.Style == RevokeStandard || r.Style == RevokeRequest && r.Token == "" && r.Auth != AuthBearer
 }
 
+// ByAccessToken reports whether only an access token that lives ends the grant.
+func (r RevocationPin) ByAccessToken() bool {
+	return r.Style == RevokeRequest && (r.Token == TokenAccess || r.Auth == AuthBearer)
+}
+
 // String says what is sent to end a grant: nothing where a person does it.
 func (r RevocationPin) String() string {
 	switch r.Style {

@@ -4,11 +4,13 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/apiauth/apiauth/internal/connection"
 	"github.com/apiauth/apiauth/internal/oauth"
 	"github.com/apiauth/apiauth/internal/providers"
 	"github.com/apiauth/apiauth/internal/sandbox/fakes"
+	"github.com/apiauth/apiauth/internal/secret"
 )
 
 const (
@@ -172,6 +174,43 @@ func TestFarewellThatCannotBe(t *testing.T) {
 	}
 }
 
+// TestFarewellOfADeadToken: where a grant ends by its access token only, and that
+// has ended, another one is fetched to do it: after the connection is forgotten.
+func TestFarewellOfADeadToken(t *testing.T) {
+	const text = "revocation_endpoint: %URL%/logout\nrevocation: {style: request, auth: bearer}\n"
+	logout := fakes.Exchange{Request: "POST /logout", Type: fakes.NoBody, Header: map[string]string{"Authorization": "Bearer at2"}}
+	for _, test := range []struct {
+		name   string
+		steps  []fakes.Exchange
+		why    string
+		leaked bool // asked by Revoke, which keeps what it cannot end
+	}{
+		{"it is renewed", []fakes.Exchange{{Request: "POST /token", Sends: renew(), Body: second}, logout}, "", false},
+		{"it is renewed, and was leaked", []fakes.Exchange{{Request: "POST /token", Sends: renew(), Body: second}, logout}, "", true},
+		{"the grant has ended", []fakes.Exchange{{Request: "POST /token", Sends: renew(), Status: 400, Body: `{"error":"invalid_grant"}`}}, "get a living access token to revoke with", false},
+		{"no answer", []fakes.Exchange{{Request: "POST /token", Sends: renew(), Drop: true}}, "no answer from", false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			l := begin(t, text, login(first, test.steps...)...)
+			_, err := l.connect(providers.PinOptions{})
+			l.must(err)
+			l.now = l.now.Add(2 * time.Hour)
+			end := func() (connection.Farewell, error) { return l.source.Disconnect(t.Context(), "odd", false) }
+			if test.leaked {
+				end = func() (connection.Farewell, error) { return l.source.Revoke(t.Context(), "odd") }
+			}
+			f, err := end()
+			l.must(err)
+			if f.Revoked != (test.why == "") || test.why != "" && (f.Err == nil || !strings.Contains(f.Err.Error(), test.why)) {
+				t.Errorf("revoked %t, %v", f.Revoked, f.Err)
+			}
+			if _, err := l.source.Token(t.Context(), "odd", connection.Option{}); !errors.Is(err, connection.ErrNotConnected) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
 // TestLeakedInItsManner: a grant whose token has leaked is ended first, and the
 // access token by itself as well where the request takes either.
 func TestLeakedInItsManner(t *testing.T) {
@@ -193,6 +232,32 @@ func TestLeakedInItsManner(t *testing.T) {
 			f, err := l.source.Revoke(t.Context(), "odd")
 			if err != nil || !f.Revoked || f.Err != nil {
 				t.Errorf("revoked %t, %v, %v", f.Revoked, f.Err, err)
+			}
+		})
+	}
+}
+
+// TestTokenOfAnyKind: a token that is not kept, and that the provider does not take
+// as an access token, may be a refresh token: it does not count as ended.
+func TestTokenOfAnyKind(t *testing.T) {
+	for _, test := range []struct {
+		name, revocation string
+		steps            []fakes.Exchange
+		ok               bool
+		why              string
+	}{
+		{"taken", "auth: bearer", []fakes.Exchange{{Request: "POST /revoke", Type: fakes.NoBody, Header: map[string]string{"Authorization": "Bearer other"}}}, true, ""},
+		{"not taken", "auth: bearer", []fakes.Exchange{{Request: "POST /revoke", Type: fakes.NoBody, Status: 401}}, false, "of another kind"},
+		{"either is taken", "auth: none", []fakes.Exchange{{Request: "POST /revoke", Sends: map[string]string{"token": "other", "client_id": "id-1"}, Status: 400, Body: `{"error":"invalid_token"}`}}, true, ""},
+		{"refresh tokens only", "auth: none, token: refresh_token", nil, false, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			l := begin(t, "revocation_endpoint: %URL%/revoke\nrevocation: {style: request, "+test.revocation+"}\n", login(lasting, test.steps...)...)
+			_, err := l.connect(providers.PinOptions{})
+			l.must(err)
+			ok, err := l.source.RevokeToken(t.Context(), "odd", secret.New("other"))
+			if ok != test.ok || (err == nil) != (test.why == "") || err != nil && !strings.Contains(err.Error(), test.why) {
+				t.Errorf("%t, %v", ok, err)
 			}
 		})
 	}
