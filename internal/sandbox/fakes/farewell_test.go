@@ -294,3 +294,37 @@ func TestGraphQLIdentity(t *testing.T) {
 		})
 	}
 }
+
+// TestIdentityWhereTheAnswerSays: where the token answer tells the host of the API,
+// the account is asked for there, if the host is a declared one; the token goes to
+// no other.
+func TestIdentityWhereTheAnswerSays(t *testing.T) {
+	const definition = "variables: [{name: instance_url, from: token}]\ntoken: {keep: [instance_url]}\nuserinfo_endpoint: \"{instance_url}/v1/me\"\n" +
+		"identity: {subject: id, label: name}\napi: {base_url: \"{instance_url}/v1\", hosts: [\"%HOST%\"]}\n"
+	for name, test := range map[string]struct {
+		origin, label string
+		asks          []fakes.Exchange
+	}{
+		"a declared host": {"%URL%", "Ann", []fakes.Exchange{{Request: "GET /v1/me", Header: map[string]string{"Authorization": "Bearer at1"}, Body: `{"id":7,"name":"Ann"}`}}},
+		"no answer there": {"%URL%", "", []fakes.Exchange{{Request: "GET /v1/me", Drop: true}}},
+		"another host":    {"http://127.0.0.1:1", "", nil},
+		"no origin":       {"%URL%/v1/elsewhere", "", nil},
+		"none at all":     {"", "", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			body := `{"access_token":"at1","token_type":"bearer","expires_in":3600,"instance_url":"` + test.origin + `"}`
+			l := begin(t, definition, login(body, test.asks...)...)
+			rec, err := l.connect(providers.PinOptions{})
+			if test.asks == nil {
+				if !errors.Is(err, connection.ErrRefused) {
+					t.Errorf("got %v", err)
+				}
+				return
+			}
+			l.must(err)
+			if rec.Account.Label != test.label || rec.Pins.UserinfoEndpoint != l.table.URL+"/v1/me" {
+				t.Errorf("account %q at %s", rec.Account.Label, rec.Pins.UserinfoEndpoint)
+			}
+		})
+	}
+}

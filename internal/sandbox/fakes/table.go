@@ -37,7 +37,8 @@ type Exchange struct {
 	// Callback is the query of the redirect that answers an authorization
 	// request; its state is added.
 	Callback string
-	// Status, Answers and Body are the answer: default 200, JSON.
+	// Status, Answers and Body are the answer: default 200, JSON. %URL% in Body is
+	// the table's.
 	Status  int
 	Answers string
 	Body    string
@@ -131,7 +132,7 @@ func (t *Table) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if step.Status != 0 {
 		w.WriteHeader(step.Status)
 	}
-	_, _ = io.WriteString(w, step.Body)
+	_, _ = io.WriteString(w, strings.ReplaceAll(step.Body, "%URL%", t.URL))
 }
 
 // redirectName is the parameter that carries the redirect where it is renamed.
