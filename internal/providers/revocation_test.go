@@ -2,6 +2,7 @@ package providers_test
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -93,6 +94,24 @@ func TestRevocationPins(t *testing.T) {
 	} {
 		if style == "bare" && (pins.Method != "POST" || pins.Request != "form") || style == "get" && pins.Request != "query" {
 			t.Errorf("%s: %+v", style, pins)
+		}
+	}
+}
+
+// TestLintRevocation: a token that has ended ends no grant, so a person must know
+// what to do.
+func TestLintRevocation(t *testing.T) {
+	for revocation, want := range map[string]bool{
+		"style: request, auth: bearer":                                      true,
+		"style: request, token: access_token":                               true,
+		"style: request, auth: bearer, notes: x":                            false,
+		"style: request, auth: bearer, page: \"https://acme.example/apps\"": false,
+		"style: request": false,
+		"style: rfc7009": false,
+	} {
+		found := slices.ContainsFunc(providers.Lint(parseUser(t, farewell(revocation))), func(f providers.Finding) bool { return f.Field == "revocation.notes" })
+		if found != want {
+			t.Errorf("%s: found %t", revocation, found)
 		}
 	}
 }
