@@ -390,6 +390,9 @@ func (p *Pins) finish(provider *Provider, values map[string]string) error {
 			p.APIHosts[i] = normal
 		}
 	}
+	if err := provider.Revocation.leadsHome(p.RevocationEndpoint, p.APIHosts); err != nil {
+		return fmt.Errorf("revocation_endpoint: %w", err)
+	}
 	if open {
 		p.Declared = &Declared{
 			APIBase:               p.APIBase,

@@ -2,6 +2,7 @@ package providers
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -103,12 +104,8 @@ func (p *Provider) validateRevocation(Origin) *fault {
 	case r.inQuery() && strings.Contains(p.RevocationEndpoint, "?"):
 		return at("revocation_endpoint has a query of its own; take the parameters into params", "request")
 	}
-	if r.Auth == AuthBearer && !isTemplate(p.RevocationEndpoint) && p.RevocationEndpoint != "" {
-		// It is a call of the API, so its host must be one that may receive the token.
-		host, err := URLHost(p.RevocationEndpoint)
-		if err != nil || !slices.ContainsFunc(p.API.Hosts, func(declared string) bool { return hostMatches(host, declared) }) {
-			return faultAt("the host "+host+" is not in api.hosts, and with bearer the token goes there as to the API", "revocation_endpoint")
-		}
+	if err := r.leadsHome(p.RevocationEndpoint, p.API.Hosts); err != nil {
+		return faultAt(err.Error(), "revocation_endpoint")
 	}
 	if bad := checkParamNames(r.Rename, "revocation", "rename"); bad != nil {
 		return bad
@@ -135,6 +132,23 @@ func checkParamNames(rename map[string]string, path ...any) *fault {
 		default:
 			taken = append(taken, to)
 		}
+	}
+	return nil
+}
+
+// leadsHome checks that a token that ends its grant by itself, which is a call of
+// the API, goes to one of the hosts that may receive it. What is not known yet is
+// checked when it is: in Pin, or in BindAPI.
+func (r *Revocation) leadsHome(endpoint string, hosts []string) error {
+	if r.Auth != AuthBearer || endpoint == "" || isTemplate(endpoint) {
+		return nil
+	}
+	host, err := URLHost(endpoint)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(hosts, func(declared string) bool { return hostMatches(host, declared) }) {
+		return fmt.Errorf("the host %s is not in api.hosts, and with bearer the token goes there as to the API", host)
 	}
 	return nil
 }

@@ -116,6 +116,23 @@ func TestLintRevocation(t *testing.T) {
 	}
 }
 
+// TestRevocationHosts: with bearer the token goes to hosts of the API only, also
+// where a variable makes the address.
+func TestRevocationHosts(t *testing.T) {
+	const text = "id: own\nname: Own\nauthorization_endpoint: \"https://{host}/authorize\"\ntoken_endpoint: \"https://{host}/token\"\ntoken_endpoint_auth_method: none\n" +
+		"revocation_endpoint: \"https://{host}/revoke\"\nrevocation: {style: request, auth: bearer}\nvariables: [{name: host, host: true}]\n"
+	options := providers.PinOptions{Variables: map[string]string{"host": "sso.acme.example"}}
+	pin(t, define(t, text+"api: {base_url: \"https://{host}/api\", hosts: [\"{host}\"]}\n"), options)
+	if _, err := define(t, text+"api: {base_url: \"https://api.acme.example\", hosts: [api.acme.example]}\n").Pin(options); err == nil || !strings.Contains(err.Error(), "the host sso.acme.example is not in api.hosts") {
+		t.Errorf("got %v", err)
+	}
+	told := define(t, strings.NewReplacer("{host}/revoke", "{store}.acme.example/revoke", "}]", "}, {name: store, from: callback}]").Replace(text)+"api: {base_url: \"https://api.acme.example\", hosts: [api.acme.example, .acme.example]}\n")
+	pins := pin(t, told, options)
+	if err := pins.BindAPI(map[string]string{"store": "one"}); err != nil || pins.RevocationEndpoint != "https://one.acme.example/revoke" || !pins.AllowsHost("one.acme.example") {
+		t.Errorf("%v, %s", err, pins.RevocationEndpoint)
+	}
+}
+
 func TestIdentityQuery(t *testing.T) {
 	const asks = minimal + "userinfo_endpoint: https://api.acme.example/graphql\n"
 	for _, test := range []struct{ identity, want string }{
