@@ -47,6 +47,27 @@ func read(t testing.TB, l *Log) *History {
 	return h
 }
 
+// a line goes into a file of our own and through no link.
+func TestLogIsNoLink(t *testing.T) {
+	t.Parallel()
+	for _, suffix := range []string{"", stateSuffix} {
+		l := newLog(t)
+		elsewhere := filepath.Join(t.TempDir(), "elsewhere")
+		if err := os.WriteFile(elsewhere, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(elsewhere, l.Path+suffix); err != nil {
+			t.Skipf("this system makes no links: %v", err)
+		}
+		if _, err := l.Append(Rules{}, entry(1)); err == nil {
+			t.Errorf("a line was written through the link %q", suffix)
+		}
+		if doc, err := os.ReadFile(elsewhere); err != nil || len(doc) > 0 {
+			t.Errorf("the file behind the link has %d bytes: %v", len(doc), err)
+		}
+	}
+}
+
 func TestLogIsProven(t *testing.T) {
 	l := newLog(t)
 	if h := read(t, l); len(h.Lines) != 0 || len(h.Faults) != 0 {

@@ -476,6 +476,16 @@ func (a *attempt) choiceError(err error) error {
 	if a.client.ID != "" && a.client.Secret.IsZero() && strings.Contains(err.Error(), "needs a client secret") {
 		return withHint(err, fmt.Sprintf("store it with 'apiauth client set %s', or pipe it in with --client-secret-stdin", a.provider))
 	}
+	if choice, ok := errors.AsType[*flow.ChoiceError](err); ok && choice.Flow != flow.FlowAuto && a.provider != "" {
+		hint := fmt.Sprintf("'apiauth provider show %s' tells which flows it offers and what each needs", a.provider)
+		for _, source := range a.def.Sources {
+			if !source.Unverified {
+				hint += "; the provider's page: " + oauth.Clean(source.URL)
+				break
+			}
+		}
+		return withHint(err, hint)
+	}
 	return err
 }
 
@@ -585,7 +595,7 @@ func (a *attempt) obtain(ctx context.Context) (*connection.Login, error) {
 	}
 	result, err := a.runFlow(ctx)
 	if err != nil {
-		return nil, err
+		return nil, a.flowError(err)
 	}
 	login.Callback = result.Callback
 	switch {
@@ -720,6 +730,23 @@ func (a *attempt) imported(ctx context.Context, login *connection.Login, value s
 	request := connection.RefreshRequest(&a.pins, a.oauthClient(), value)
 	login.Request = &request
 	return nil
+}
+
+// flowError adds what a person can do where a login came to nothing: a provider
+// that does not know the redirect URI says so in the browser, and to nobody else.
+func (a *attempt) flowError(err error) error {
+	denied, refused := errors.AsType[*flow.DeniedError](err)
+	mismatch := refused && (denied.Code == "redirect_uri_mismatch" || denied.Code == "invalid_redirect_uri")
+	redirect := a.redirectToRegister()
+	switch {
+	case redirect == "" || a.flow != flow.FlowBrowser && a.flow != flow.FlowPaste && a.flow != flow.FlowImplicit:
+		return err
+	case mismatch:
+		return failf(exitUsage, fmt.Sprintf("register exactly %s at %s", redirect, a.registerPage()), "%w", err)
+	case errors.Is(err, flow.ErrTimeout):
+		return withHint(err, fmt.Sprintf("if the browser complained about the redirect URI, register exactly %s at %s; --timeout gives more time", redirect, a.registerPage()))
+	}
+	return err
 }
 
 // enrollError adds what a person can do where the issuer's code tells it.

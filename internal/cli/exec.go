@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -187,6 +188,7 @@ func (p *execPlan) run(ctx context.Context, app *App) error {
 		return app.Exec(p.argv, p.env)
 	}
 	ctx = context.WithoutCancel(ctx)
+	go debug.FreeOSMemory() // of what the start has read; from now on this process waits
 	child := p.child
 	if child == nil {
 		child = inject.Run

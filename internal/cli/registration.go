@@ -248,12 +248,12 @@ func (a *attempt) registerWithPerson(ctx context.Context) error {
 		ws.say("  1. open      %s", oauth.Clean(page))
 	}
 	for i, step := range def.Register.Steps {
-		ws.say("  %d. %s", i+2, oauth.Clean(step))
+		ws.sayItem(fmt.Sprintf("  %d. ", i+2), oauth.Clean(step))
 	}
 	ws.say("  redirect URI to register, exactly:")
 	ws.say("    %s", a.redirectToRegister())
 	if def.Register.Notes != "" {
-		ws.say("  note: %s", oauth.Clean(def.Register.Notes))
+		ws.sayItem("  note: ", oauth.Clean(def.Register.Notes))
 	}
 	if page != "" && ws.mayOpenBrowser(a.opts.NoBrowser) {
 		if err := ws.openBrowser(ctx, page); err != nil {
@@ -269,6 +269,16 @@ func (a *attempt) registerWithPerson(ctx context.Context) error {
 	}
 	a.client.ID, a.client.Secret, a.client.keep = id, clientSecret, true
 	return nil
+}
+
+// sayItem prints an item of a list, wrapped so that a small terminal has room for
+// it.
+func (ws *workspace) sayItem(first, text string) {
+	const width = 60
+	for _, line := range wrap(text, width-len(first)) {
+		ws.say("%s%s", first, line)
+		first = strings.Repeat(" ", len(first))
+	}
 }
 
 // save stores a registration that this login brought along, for all projects of

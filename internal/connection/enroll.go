@@ -217,7 +217,7 @@ func (s *Source) granted(ctx context.Context, cur *Record, draft Header, callbac
 		next.ScopesGranted, next.ScopesKnown = draft.ScopesAsked, len(draft.ScopesAsked) > 0
 	}
 	next.ConnectedAt = next.ReceivedAt
-	if d := draft.Pins.Token.GrantLifetime; d > 0 {
+	if d := draft.Pins.Token.GrantLifetime; d > 0 && !draft.ByClient() { // nobody consented there
 		next.GrantDeadline = next.ConnectedAt.Add(time.Duration(d) * time.Second)
 	}
 	if err := s.chooseSite(ctx, cur, next); err != nil {

@@ -633,7 +633,7 @@ func (s *Source) apply(rec *Record, tok oauth.Token, ans oauth.Answer) {
 	rec.IssuerDate = ans.Date
 	p := &rec.Pins.Token
 	switch {
-	case tok.ExpiresKnown:
+	case tok.ExpiresKnown && (tok.ExpiresIn > 0 || !p.NeverExpires): // 0 is how some say that there is no end
 		rec.TTL, rec.ExpiryKnown = int64(tok.ExpiresIn/time.Second), true
 	case p.NeverExpires:
 		rec.TTL, rec.ExpiryKnown = 0, false

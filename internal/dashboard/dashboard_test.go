@@ -39,6 +39,9 @@ func TestLinkEnds(t *testing.T) {
 	if got := enter(code); got != http.StatusOK {
 		t.Errorf("within a minute: %d", got)
 	}
+	if got := enter(code); got != http.StatusUnauthorized {
+		t.Errorf("a second time: %d", got)
+	}
 	if got := enter(""); got != http.StatusUnauthorized {
 		t.Errorf("without a code, when it was used: %d", got)
 	}
@@ -49,6 +52,47 @@ func TestLinkEnds(t *testing.T) {
 			t.Errorf("after %v: %v", time.Since(begun), err)
 		}
 	})
+}
+
+// the address alone opens nothing, and the cookie alone changes nothing.
+func TestAddressAndCookieAreNotEnough(t *testing.T) {
+	t.Parallel()
+	s, err := New(nil, rand.Reader, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := func(method, path, body string, cookies ...string) *http.Request {
+		r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.Header.Set("Origin", "http://127.0.0.1:1")
+		for _, value := range cookies {
+			r.AddCookie(&http.Cookie{Name: cookieName, Value: value})
+		}
+		return r
+	}
+	for _, tt := range []struct {
+		path    string
+		cookies []string
+		want    bool
+	}{
+		{s.path + "/", nil, false},
+		{s.path + "/", []string{strings.Repeat("0", len(s.cookie))}, false},
+		{s.path + "/", []string{""}, false},
+		{"/" + strings.Repeat("0", len(s.path)-1) + "/", []string{s.cookie}, false},
+		{s.path + "/enter", nil, true},
+		{s.path + "/", []string{"another", s.cookie}, true},
+	} {
+		if got := s.capable(request(http.MethodGet, tt.path, "", tt.cookies...)); got != tt.want {
+			t.Errorf("%d cookies at the path of %d characters: %v", len(tt.cookies), len(tt.path), got)
+		}
+	}
+	for _, body := range []string{"name=x", "name=x&csrf=", "name=x&csrf=" + strings.Repeat("0", len(s.csrf))} {
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, request(http.MethodPost, s.path+"/giveup", body, s.cookie))
+		if w.Code != http.StatusForbidden {
+			t.Errorf("a form with %d bytes and no token of ours: %d", len(body), w.Code)
+		}
+	}
 }
 
 // what a person does keeps the dashboard alive, and nothing else does.

@@ -3,6 +3,7 @@ package inject
 import (
 	"bytes"
 	"encoding/pem"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -62,7 +63,9 @@ func certificates(file string, more []string) []byte {
 	var out bytes.Buffer
 	seen := map[string]bool{}
 	for _, name := range append([]string{file}, more...) {
-		for rest := read(name); ; {
+		rest := read(name)
+		out.Grow(len(rest))
+		for {
 			var block *pem.Block
 			if block, rest = pem.Decode(rest); block == nil {
 				break
@@ -81,7 +84,8 @@ func read(name string) []byte {
 	if name == "" {
 		return nil
 	}
-	if st, err := os.Stat(name); err != nil || !st.Mode().IsRegular() {
+	st, err := os.Stat(name)
+	if err != nil || !st.Mode().IsRegular() {
 		return nil
 	}
 	f, err := os.Open(name)
@@ -89,9 +93,10 @@ func read(name string) []byte {
 		return nil
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxBundle))
-	if err != nil {
+	data := make([]byte, min(st.Size(), maxBundle))
+	n, err := io.ReadFull(f, data)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
 		return nil
 	}
-	return data
+	return data[:n]
 }

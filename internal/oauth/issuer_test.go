@@ -357,6 +357,11 @@ func TestRevoke(t *testing.T) {
 		{"contentful, not listed", RevokeRequest{Style: "contentful", Client: public}, "", "refresh", map[string]string{"GET /users/me/access_tokens": "200 \n" + `{"items":[]}`}, nil, "unusable"},
 		{"contentful, hostile id", RevokeRequest{Style: "contentful", Client: public}, "", "refresh", map[string]string{"GET /users/me/access_tokens": "200 \n" + `{"items":[{"sys":{"id":"../../x","redactedValue":"6789"}}]}`}, nil, "unusable"},
 		{"contentful, refused", RevokeRequest{Style: "contentful", Client: public}, "", "refresh", map[string]string{"GET /users/me/access_tokens": list}, nil, "status 404"},
+		{"request as JSON", RevokeRequest{Style: "request", Client: both, Manner: Manner{Method: "POST", Format: FormatJSON}}, "/revoke", "", map[string]string{"POST /revoke": "200 application/json\n{}"},
+			[]want{{"POST /revoke", basic("id", "cs"), `{"token":"r-` + canary + `"}`}}, ""},
+		{"request, the access token", RevokeRequest{Style: "request", Client: both, Manner: Manner{Method: "POST", Token: "access_token"}}, "/revoke", "", map[string]string{"POST /revoke": "200 application/json\n{}"},
+			[]want{{"POST /revoke", basic("id", "cs"), "token=a-" + canary}}, ""},
+		{"request, no access token left", RevokeRequest{Style: "request", Client: both, Manner: Manner{Method: "POST", Token: "access_token"}}, "/revoke", "access", nil, []want{}, "none"},
 		{"page", RevokeRequest{Style: "page", Client: public}, "/x", "", nil, []want{}, "none"},
 		{"no style", RevokeRequest{Client: public}, "/x", "", nil, []want{}, "none"},
 	} {

@@ -133,18 +133,19 @@ func (o object) texts(name string) (list []string, ok bool) {
 	return list, true
 }
 
-// find returns the member at a path such as "data.accessToken", and whether a
-// name on the way occurs twice. Only objects are walked through.
+// find returns the member at a path such as "data.accessToken" or
+// "errors.0.code", and whether a name on the way occurs twice.
 func (o object) find(path string) (raw json.RawMessage, twice bool) {
 	name, rest, more := strings.Cut(path, ".")
 	if o.repeated[name] {
 		return nil, true
 	}
 	raw = o.members[name]
-	if !more || len(raw) == 0 || string(raw) == "null" {
-		if more {
-			return nil, false
-		}
+	for more && len(raw) > 0 && raw[0] == '[' {
+		name, rest, more = strings.Cut(rest, ".")
+		raw = element(raw, name)
+	}
+	if !more {
 		return raw, false
 	}
 	inner, err := parseObject(raw)
@@ -152,6 +153,16 @@ func (o object) find(path string) (raw json.RawMessage, twice bool) {
 		return nil, false
 	}
 	return inner.find(rest)
+}
+
+// element returns the element of a list with the given number, or nothing.
+func element(list json.RawMessage, number string) json.RawMessage {
+	var elements []json.RawMessage
+	i, err := strconv.Atoi(number)
+	if err != nil || json.Unmarshal(list, &elements) != nil || i < 0 || i >= len(elements) {
+		return nil
+	}
+	return elements[i]
 }
 
 // path returns the scalar at a path such as "id", "sys.id" or "items.0.id". A
@@ -172,12 +183,7 @@ func (o object) path(path string) (string, bool) {
 			}
 			raw = inner.members[name]
 		case '[':
-			var elements []json.RawMessage
-			i, err := strconv.Atoi(name)
-			if err != nil || json.Unmarshal(raw, &elements) != nil || i < 0 || i >= len(elements) {
-				return "", false
-			}
-			raw = elements[i]
+			raw = element(raw, name)
 		default:
 			return "", false
 		}

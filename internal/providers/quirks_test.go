@@ -47,8 +47,9 @@ func TestEveryQuirkHasAnEntry(t *testing.T) {
 		{"JSON requests", func(p entry) bool { return p.Token.Request == "json" }},
 		{"GET requests", func(p entry) bool { return p.Token.Request == "get" }},
 		{"parameters of the authorization request", func(p entry) bool { return len(p.Authorize) > 0 }},
-		{"parameters of token requests", func(p entry) bool { return len(p.Token.Params)+len(p.Token.ExchangeParams) > 0 }},
-		{"parameters of refreshes", func(p entry) bool { return len(p.Token.RefreshParams) > 0 }},
+		{"parameters of token requests", func(p entry) bool {
+			return len(p.Token.Params)+len(p.Token.ExchangeParams)+len(p.Token.RefreshParams) > 0
+		}},
 		{"nested answers", func(p entry) bool { return p.Token.Inside != "" }},
 		{"renamed fields of answers", func(p entry) bool { return len(p.Token.Fields) > 0 }},
 		{"errors of other names", func(p entry) bool { return len(p.Token.ErrorCodes) > 0 }},

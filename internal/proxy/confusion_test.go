@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"testing"
@@ -84,6 +85,23 @@ func TestHostConfusion(t *testing.T) {
 				t.Error("a placeholder was passed on to a pinned host")
 			}
 		})
+	}
+}
+
+// In HTTP/2 :authority names the host, and a field named host may come beside it:
+// both must say the same.
+func TestAuthorityAndHost(t *testing.T) {
+	r := confusionRig(t)
+	for host, want := range map[string]int{"": 200, apiHost: 200, "API.example.com:443": 200, evilHost: 400, apiHost + "@" + evilHost: 400} {
+		req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/me", nil)
+		req.Host = apiHost
+		if host != "" {
+			req.Header["Host"] = []string{host}
+		}
+		w := httptest.NewRecorder()
+		if ok := r.egress.agrees(w, req, r.egress.sites[apiHost], "https"); ok != (want == 200) || w.Code != want {
+			t.Errorf("host %q: %v, %d", host, ok, w.Code)
+		}
 	}
 }
 

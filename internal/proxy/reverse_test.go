@@ -605,6 +605,12 @@ func TestReverseKeyInPath(t *testing.T) {
 	if log := fmt.Sprintf("%+v", r.logged()); strings.Contains(log, key) || !strings.Contains(log, "Path:/a") {
 		t.Error("the log holds the key, or not the path")
 	}
+	off := newReverseRig(t, seen, nil)
+	req := off.request(http.MethodGet, "/k/"+off.Key().Reveal()+"/one/a", nil)
+	req.Header = http.Header{}
+	if resp, _ := off.do(req); resp.StatusCode != 401 {
+		t.Errorf("with the switch off: status %d", resp.StatusCode)
+	}
 }
 
 // TestReverseShutdown: an answer under way comes to its end, and nothing new

@@ -112,13 +112,23 @@ func TestScopePicker(t *testing.T) {
 // A person without a client is led to one, and on to the grant.
 func TestGuidedRegistration(t *testing.T) {
 	t.Parallel()
+	for _, size := range [][2]int{{80, 24}, {60, 12}} {
+		t.Run(fmt.Sprintf("%dx%d", size[0], size[1]), func(t *testing.T) {
+			t.Parallel()
+			guidedRegistration(t, size[0], size[1])
+		})
+	}
+}
+
+func guidedRegistration(t *testing.T, cols, rows int) {
+	t.Helper()
 	h := newHouse(t, sandbox.Options{})
 	p := withFileStore(t)
 	browser := p.recordBrowser()
 	p.addProvider(registrable(h))
 	id, clientSecret := h.ConfidentialClient()
 
-	term := p.atTerminal(80, 24, "connect", "firm", "--flow", "browser")
+	term := p.atTerminal(cols, rows, "connect", "firm", "--flow", "browser")
 	term.WaitFor("Client ID")
 	screen := term.Screen()
 	for _, text := range []string{"https://developer.example.com/apps", "Choose New app.", "http://127.0.0.1/callback/firm"} {

@@ -40,12 +40,52 @@ func (f *Fake) Rewrite(entry []byte) ([]byte, error) {
 			setKey(value, "hosts", f.Host())
 		}
 	}
+	return standIn(f.ID, &doc)
+}
+
+// Rewrite turns a catalogue entry into a user's definition that leads to the
+// table: https://api.github.com/user becomes the table's URL with the path
+// /api.github.com/user, and so does every endpoint; the API's host is the table's
+// and http on loopback is allowed. All else stays as it is: what a provider
+// compares, such as a redirect URI or an audience, is still its own.
+func (t *Table) Rewrite(id string, entry []byte) ([]byte, error) {
+	var doc yaml.Node
+	if err := yaml.Unmarshal(entry, &doc); err != nil {
+		return nil, fmt.Errorf("rewrite the entry %s: %w", id, err)
+	}
+	if len(doc.Content) != 1 || doc.Content[0].Kind != yaml.MappingNode {
+		return nil, errors.New("rewrite the entry " + id + ": it is no mapping")
+	}
+	t.rewriteEndpoints(doc.Content[0])
+	return standIn(id, &doc)
+}
+
+// rewriteEndpoints leads endpoints and the API's address to the table.
+func (t *Table) rewriteEndpoints(n *yaml.Node) {
+	if n.Kind != yaml.MappingNode {
+		return
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, value := n.Content[i].Value, n.Content[i+1]
+		if rest, ok := strings.CutPrefix(value.Value, "https://"); ok && (strings.HasSuffix(key, "endpoint") || key == "base_url") {
+			value.Value = t.URL + "/" + rest
+		}
+		if key == "api" {
+			setKey(value, "hosts", t.Host())
+		}
+		t.rewriteEndpoints(value)
+	}
+}
+
+// standIn completes a rewritten entry and writes it.
+func standIn(id string, doc *yaml.Node) ([]byte, error) {
+	root := doc.Content[0]
 	dropUnused(root)
 	setTrue(root, "allow_insecure_loopback")
 	setTrue(root, "replaces")
-	out, err := yaml.Marshal(&doc)
+	out, err := yaml.Marshal(doc)
 	if err != nil {
-		return nil, fmt.Errorf("rewrite the entry %s: %w", f.ID, err)
+		return nil, fmt.Errorf("rewrite the entry %s: %w", id, err)
 	}
 	return out, nil
 }

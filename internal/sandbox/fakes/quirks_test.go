@@ -43,7 +43,7 @@ type life struct {
 // %URL% and %HOST% are the table's.
 func begin(t *testing.T, text string, steps ...fakes.Exchange) *life {
 	t.Helper()
-	l := &life{T: t, table: fakes.Play(t, steps...), now: time.Now().Round(0)}
+	table := fakes.Play(t, steps...)
 	common := "id: odd\nname: Odd\nallow_insecure_loopback: true\n"
 	for _, key := range []string{"authorization_endpoint: %URL%/authorize", "token_endpoint: %URL%/token", "token_endpoint_auth_method: client_secret_post",
 		"pkce: none", "api: {base_url: %URL%/v1, hosts: [\"%HOST%\"]}", "redirect_uri: http://127.0.0.1:*/callback/odd"} {
@@ -51,8 +51,14 @@ func begin(t *testing.T, text string, steps ...fakes.Exchange) *life {
 			common += key + "\n"
 		}
 	}
-	doc := strings.NewReplacer("%URL%", l.table.URL, "%HOST%", l.table.Host()).Replace(common + text)
-	p, err := providers.Parse("odd.yaml", []byte(doc), providers.User)
+	return live(t, table, "odd", strings.NewReplacer("%URL%", table.URL, "%HOST%", table.Host()).Replace(common+text))
+}
+
+// live makes the life of a definition that leads to a table.
+func live(t *testing.T, table *fakes.Table, id, definition string) *life {
+	t.Helper()
+	l := &life{T: t, table: table, now: time.Now().Round(0)}
+	p, err := providers.Parse(id+".yaml", []byte(definition), providers.User)
 	l.must(err)
 	l.def = &providers.Definition{Provider: p, Origin: providers.User}
 
@@ -94,9 +100,9 @@ func (l *life) connect(o providers.PinOptions, scopes ...string) (*connection.Re
 }
 
 // token asks for a token that lives.
-func (l *life) token(o connection.Option) string {
+func (l *life) token(name string, o connection.Option) string {
 	l.Helper()
-	a, err := l.source.Token(l.Context(), "odd", o)
+	a, err := l.source.Token(l.Context(), name, o)
 	l.must(err)
 	return a.Token.Reveal()
 }
@@ -328,10 +334,10 @@ func TestQuirks(t *testing.T) {
 			if !slices.Equal(rec.ScopesGranted, test.granted) || max(rec.TTL, test.ttl)-min(rec.TTL, test.ttl) > 5 || !maps.Equal(rec.Body.Kept, test.kept) {
 				t.Errorf("granted %q, lives %d s, kept %q", rec.ScopesGranted, rec.TTL, rec.Body.Kept)
 			}
-			if got := l.token(connection.Option{}); got != "at1" {
+			if got := l.token("odd", connection.Option{}); got != "at1" {
 				t.Error("another token is handed out")
 			}
-			if got := l.token(connection.Option{Refresh: true}); got != "at2" {
+			if got := l.token("odd", connection.Option{Refresh: true}); got != "at2" {
 				t.Error("the refresh brought another token")
 			}
 			if len(l.warnings) > 0 {
@@ -360,6 +366,9 @@ func TestQuirkErrors(t *testing.T) {
 		{"in the object", "token: {inside: data, fields: {error: error_code}, error_codes: {\"10007\": invalid_grant}}\n", `{"message":"error","data":{"error_code":10007}}`, "invalid_grant"},
 		{"the object twice", "token: {inside: data}\n", `{"data":{"access_token":"a","token_type":"bearer"},"data":{"access_token":"b","token_type":"bearer"}}`, ""},
 		{"the field twice", "token: {fields: {access_token: accessToken}}\n", `{"accessToken":"a","accessToken":"b","token_type":"bearer"}`, ""},
+		{"in a list", "token: {fields: {error: errors.0.resource}, error_codes: {RefreshToken: invalid_grant}}\n", `{"errors":[{"resource":"RefreshToken"}]}`, "invalid_grant"},
+		{"in an empty list", "token: {fields: {error: errors.0.resource}}\n", `{"errors":[]}`, ""},
+		{"in a list in a list", "token: {fields: {error: errors.1.0}}\n", `{"errors":[[],["invalid_scope"]]}`, "invalid_scope"},
 		{"the object is something else", "token: {inside: data}\n", `{"data":[1]}`, ""},
 		{"a token that is none", "token: {fields: {access_token: data.token}}\n", `{"data":{"token":{"a":"b"}},"token_type":"bearer"}`, ""},
 	} {
@@ -414,12 +423,12 @@ func TestSelfRenewalInTime(t *testing.T) {
 	_, err := l.connect(providers.PinOptions{})
 	l.must(err)
 	l.now = l.now.Add(52 * 24 * time.Hour)
-	if l.token(connection.Option{}) != "at1" {
+	if l.token("odd", connection.Option{}) != "at1" {
 		t.Error("it was renewed too early")
 	}
 	l.now = l.now.Add(36 * time.Hour)
 	for range 2 {
-		if l.token(connection.Option{}) != "at2" {
+		if l.token("odd", connection.Option{}) != "at2" {
 			t.Error("it was not renewed in time")
 		}
 	}
@@ -529,7 +538,7 @@ func TestTokenExchange(t *testing.T) {
 		}
 	}
 	// None of them took the place of the connection's token.
-	if l.token(connection.Option{}) != "at1" {
+	if l.token("odd", connection.Option{}) != "at1" {
 		t.Error("the connection has another token")
 	}
 
@@ -603,7 +612,7 @@ func TestJWTBearerWithAWrongClock(t *testing.T) {
 	if rec.Account.Label != "77" || rec.HasRefresh || !rec.CanRenew() || len(l.warnings) != 1 || !strings.Contains(l.warnings[0], "clock differs") {
 		t.Errorf("account %q, warnings %q", rec.Account.Label, l.warnings)
 	}
-	if l.token(connection.Option{Refresh: true}) != "at2" {
+	if l.token("odd", connection.Option{Refresh: true}) != "at2" {
 		t.Error("the renewal brought another token")
 	}
 	now := time.Now()

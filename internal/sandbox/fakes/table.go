@@ -37,11 +37,15 @@ type Exchange struct {
 	// Callback is the query of the redirect that answers an authorization
 	// request; its state is added.
 	Callback string
-	// Status, Answers and Body are the answer: default 200, JSON. %URL% in Body is
-	// the table's.
-	Status  int
-	Answers string
-	Body    string
+	// Status, Answers, AnswerHeader and Body are the answer: default 200, JSON.
+	// %URL% in Body is the table's.
+	Status       int
+	Answers      string
+	AnswerHeader map[string]string
+	Body         string
+	// Repeats says that the same request is answered so again, as often as it
+	// comes. Nothing follows such a step.
+	Repeats bool
 	// Drop closes the connection instead of an answer.
 	Drop bool
 }
@@ -58,6 +62,7 @@ type Table struct {
 
 	mu    sync.Mutex
 	steps []Exchange
+	came  bool // the first of steps, which repeats, came already
 	wrong []string
 }
 
@@ -77,6 +82,16 @@ func Play(t testing.TB, steps ...Exchange) *Table {
 	return table
 }
 
+// Expect adds steps at the end.
+func (t *Table) Expect(steps ...Exchange) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.came {
+		t.steps, t.came = t.steps[1:], false
+	}
+	t.steps = append(t.steps, steps...)
+}
+
 // Host is the host and port of the table.
 func (t *Table) Host() string { return strings.TrimPrefix(t.URL, "http://") }
 
@@ -86,8 +101,10 @@ func (t *Table) Faults() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	faults := slices.Clone(t.wrong)
-	for _, step := range t.steps {
-		faults = append(faults, step.Request+" did not come")
+	for i, step := range t.steps {
+		if i > 0 || !t.came {
+			faults = append(faults, step.Request+" did not come")
+		}
 	}
 	return faults
 }
@@ -103,7 +120,9 @@ func (t *Table) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	step := t.steps[0]
-	t.steps = t.steps[1:]
+	if t.came = step.Repeats; !t.came {
+		t.steps = t.steps[1:]
+	}
 	sent, err := step.read(r)
 	if err == nil {
 		err = step.check(r, sent)
@@ -129,6 +148,9 @@ func (t *Table) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		kind = "application/json"
 	}
 	w.Header().Set("Content-Type", kind)
+	for name, value := range step.AnswerHeader {
+		w.Header().Set(name, value)
+	}
 	if step.Status != 0 {
 		w.WriteHeader(step.Status)
 	}
@@ -153,7 +175,7 @@ func (e Exchange) read(r *http.Request) (map[string]string, error) {
 		want = "application/x-www-form-urlencoded"
 	}
 	if want == "" || want == NoBody {
-		if n, _ := io.Copy(io.Discard, io.LimitReader(r.Body, 1)); n > 0 || r.Header.Get("Content-Type") != "" {
+		if n, _ := io.Copy(io.Discard, io.LimitReader(r.Body, 1)); n > 0 {
 			return nil, errors.New("there is a body")
 		}
 	} else {
@@ -167,12 +189,8 @@ func (e Exchange) read(r *http.Request) (map[string]string, error) {
 		if err != nil {
 			return nil, errors.New("the body broke off")
 		}
-		if want == "application/json" {
-			sent := map[string]string{}
-			if json.Unmarshal(body, &sent) != nil {
-				return nil, errors.New("the body is not an object of strings")
-			}
-			return sent, nil
+		if strings.HasSuffix(want, "json") && len(body) > 0 {
+			return object(body)
 		}
 		if values, err = url.ParseQuery(string(body)); err != nil {
 			return nil, errors.New("the body is not a form")
@@ -184,6 +202,32 @@ func (e Exchange) read(r *http.Request) (map[string]string, error) {
 			return nil, fmt.Errorf("%s comes %d times", name, len(all))
 		}
 		sent[name] = strings.Join(all, " ")
+	}
+	return sent, nil
+}
+
+// object reads a JSON object of strings and lists of them, which are joined with
+// blanks.
+func object(body []byte) (map[string]string, error) {
+	var members map[string]any
+	if json.Unmarshal(body, &members) != nil {
+		return nil, errors.New("the body is not a JSON object")
+	}
+	sent := map[string]string{}
+	for name, member := range members {
+		list, ok := member.([]any)
+		if !ok {
+			list = []any{member}
+		}
+		var texts []string
+		for _, each := range list {
+			text, ok := each.(string)
+			if !ok {
+				return nil, fmt.Errorf("%s is not a string or a list of them", name)
+			}
+			texts = append(texts, text)
+		}
+		sent[name] = strings.Join(texts, " ")
 	}
 	return sent, nil
 }
@@ -215,18 +259,29 @@ func (e Exchange) check(r *http.Request, sent map[string]string) error {
 // Approve opens an authorization URL and follows the redirect to this machine, as
 // a browser does. It fits where a function that opens a browser is wanted.
 func (t *Table) Approve(ctx context.Context, authorizeURL string) error {
-	status, location, body, err := visit(ctx, http.MethodGet, authorizeURL, nil)
+	location, err := t.Consent(ctx, authorizeURL)
 	if err != nil {
-		return fmt.Errorf("open the authorization page: %w", err)
+		return err
 	}
-	if location == "" {
-		return fmt.Errorf("the provider shows a page with HTTP status %d: %s", status, heading(body))
-	}
-	if status, _, _, err = visit(ctx, http.MethodGet, location, nil); err != nil {
+	status, _, _, err := visit(ctx, http.MethodGet, location, nil)
+	if err != nil {
 		return fmt.Errorf("open the redirect: %w", err)
 	}
 	if status >= 400 {
 		return fmt.Errorf("open the redirect: the application answered HTTP status %d", status)
 	}
 	return nil
+}
+
+// Consent opens an authorization URL and returns where it redirects to, which
+// holds the code, without opening that.
+func (t *Table) Consent(ctx context.Context, authorizeURL string) (string, error) {
+	status, location, body, err := visit(ctx, http.MethodGet, authorizeURL, nil)
+	if err != nil {
+		return "", fmt.Errorf("open the authorization page: %w", err)
+	}
+	if location == "" {
+		return "", fmt.Errorf("the provider shows a page with HTTP status %d: %s", status, heading(body))
+	}
+	return location, nil
 }
