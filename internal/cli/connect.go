@@ -598,6 +598,9 @@ func (a *attempt) obtain(ctx context.Context) (*connection.Login, error) {
 		return nil, a.flowError(err)
 	}
 	login.Callback = result.Callback
+	if result.Redirect != "" && slices.Contains(a.pins.Token.RefreshSends, providers.SendsRedirect) {
+		login.Draft.Pins.RedirectURI = result.Redirect // refreshes repeat it, with the port of --port
+	}
 	switch {
 	case a.flow == flow.FlowImport:
 		return login, a.imported(ctx, login, result.Key)

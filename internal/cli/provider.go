@@ -415,6 +415,7 @@ func providerPage(d *providers.Definition) string {
 		}
 		p.line("", note)
 	}
+	p.line("sent as", d.RedirectName)
 	for i, step := range d.Register.Steps {
 		p.text("  ", fmt.Sprintf("%d. ", i+1), step)
 	}

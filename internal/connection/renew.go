@@ -3,9 +3,11 @@ package connection
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -409,7 +411,34 @@ func (r *renewal) request(rec *Record, grant Grant, clientSecret secret.Text) oa
 		req.Form = oauth.ClientCredentialsForm(JoinScopes(rec.ScopesAsked, p.Token.RequestScopeSeparator), p.Token.Params).WithResources(p.Resources)
 		return req
 	}
-	return RefreshRequest(p, c, grant.Refresh)
+	req := RefreshRequest(p, c, grant.Refresh)
+	req.Form = req.Form.With(repeated(rec))
+	return req
+}
+
+// repeated is what a refresh carries of the login as well. A field that is not
+// kept is left out: the provider says what it makes of that.
+func repeated(rec *Record) map[string]string {
+	p := &rec.Pins
+	params := map[string]string{}
+	for _, name := range p.Token.RefreshSends {
+		var value string
+		switch name {
+		case providers.SendsRedirect: // RefreshRequest has it
+		case providers.SendsState:
+			value = rand.Text()
+		case providers.SendsScope:
+			missing := rec.Missing(rec.ScopesAsked)
+			granted := slices.DeleteFunc(slices.Clone(rec.ScopesAsked), func(scope string) bool { return slices.Contains(missing, scope) })
+			value = JoinScopes(granted, p.Token.RequestScopeSeparator)
+		default:
+			value = rec.Body.Kept[name]
+		}
+		if value != "" {
+			params[name] = value
+		}
+	}
+	return params
 }
 
 // tokenRequest is a request to the token endpoint as the provider wants it, still
@@ -427,8 +456,8 @@ func tokenRequest(p *providers.Pins, c oauth.Client) oauth.TokenRequest {
 }
 
 // RefreshRequest is the request that renews a grant (RFC 6749 section 6, and how
-// the provider departs from it). refresh is the access token where that renews
-// itself.
+// the provider departs from it), as far as no record is needed for it. refresh is
+// the access token where that renews itself.
 func RefreshRequest(p *providers.Pins, c oauth.Client, refresh secret.Text) oauth.TokenRequest {
 	req := tokenRequest(p, c)
 	req.Endpoint = cmp.Or(p.RefreshEndpoint, p.TokenEndpoint)
@@ -441,6 +470,9 @@ func RefreshRequest(p *providers.Pins, c oauth.Client, refresh secret.Text) oaut
 		}
 	}
 	req.Form = req.Form.With(p.Token.Params).With(p.Token.RefreshParams).WithResources(p.Resources)
+	if sent := p.RedirectSent(); sent != "" && slices.Contains(p.Token.RefreshSends, providers.SendsRedirect) {
+		req.Form = append(req.Form, oauth.Param{Name: providers.SendsRedirect, Value: sent})
+	}
 	return req
 }
 

@@ -164,6 +164,9 @@ func (s *Source) settled(name string, rec *Record, o Option) (_ Access, err erro
 	case !rec.CanRenew():
 		access, err := s.withoutRenewal(name, rec, o)
 		return access, err, true
+	case o.Refresh && afterEnd(&rec.Header) && rec.State == StateOK && rec.ExpiryKnown && s.live(rec):
+		return Access{}, definite(ErrTemporary, nil, "refresh %q: %s renews a token only after it has ended, which is at %s; until then there is no other",
+			name, rec.Provider, rec.ExpiresAt().UTC().Format(time.RFC3339)), true
 	case rec.State != StateNeedsConnect:
 		return Access{}, nil, false
 	case s.live(rec) && !o.Refresh:
@@ -212,6 +215,9 @@ func (s *Source) lasting(h *Header, o Option) bool {
 	if !h.ExpiryKnown {
 		return true
 	}
+	if afterEnd(h) {
+		return s.remaining(h) > 0
+	}
 	return s.remaining(h) > wanted(time.Duration(h.TTL)*time.Second, max(o.MinTTL, early(h)))
 }
 
@@ -224,6 +230,13 @@ func early(h *Header) time.Duration {
 	}
 	before := time.Duration(h.Pins.Token.Renewal.Before) * time.Second
 	return min(before, time.Duration(h.TTL)*time.Second/2)
+}
+
+// afterEnd reports whether the provider renews a token only once it has ended:
+// until then the stored one is the best that there is, however little it lives.
+func afterEnd(h *Header) bool {
+	renewal := h.Pins.Token.Renewal
+	return renewal != nil && renewal.AfterEnd && !h.ByClient()
 }
 
 // wanted is how much life a token must have left to be handed out. What a
@@ -241,8 +254,8 @@ func wanted(ttl, minTTL time.Duration) time.Duration {
 // FreshUntil returns the moment from which on Source.Token would renew the token
 // without being asked for more, or the zero time when no expiry is known.
 func (a Access) FreshUntil() time.Time {
-	if a.ExpiresAt.IsZero() {
-		return time.Time{}
+	if a.ExpiresAt.IsZero() || afterEnd(&a.Header) {
+		return a.ExpiresAt
 	}
 	return a.ExpiresAt.Add(-wanted(time.Duration(a.Header.TTL)*time.Second, 0))
 }

@@ -111,7 +111,8 @@ func authorize(ctx context.Context, env Env, a Attempt, implicit bool) (*Result,
 type login struct {
 	a         Attempt
 	url       string // of the authorization request
-	redirect  string // as sent
+	redirect  string // where the browser ends
+	sent      string // redirect_uri: redirect, or the name that the provider gave it
 	path      string // escaped path of redirect
 	verifier  secret.Text
 	pkce      bool
@@ -130,6 +131,7 @@ func newLogin(env Env, a Attempt, redirect string, implicit bool) (*login, error
 	g := &login{
 		a:         a,
 		redirect:  redirect,
+		sent:      cmp.Or(a.Pins.RedirectName, redirect),
 		pkce:      a.Pins.PKCE != "none" && !implicit,
 		implicit:  implicit,
 		random:    env.Rand,
@@ -179,11 +181,12 @@ func newLogin(env Env, a Attempt, redirect string, implicit bool) (*login, error
 			}
 		}
 		g.expect.codeParam = a.Provider.CodeParam
+		g.expect.sends = a.Provider.Token.ExchangeSends
 	}
 	g.url, err = oauth.AuthorizeURL(oauth.AuthorizeRequest{
 		Endpoint:              a.Pins.AuthorizationEndpoint,
 		ClientID:              a.Client.ID,
-		RedirectURI:           redirect,
+		RedirectURI:           g.sent,
 		Scopes:                a.Scopes,
 		ScopeSeparator:        a.separator(),
 		OmitScope:             a.omitScope(),
@@ -423,7 +426,7 @@ func (g *login) announce(env Env, listening bool) {
 		"response_type: "+kind,
 		"authorization_endpoint: "+g.a.Pins.AuthorizationEndpoint,
 		"client_id: "+oauth.Clean(g.a.Client.ID),
-		"redirect_uri: "+g.redirect,
+		"redirect_uri: "+g.sent,
 		"scope: "+oauth.Clean(g.a.scope()),
 		"state: 256 random bits",
 		"code_challenge_method: "+challenge)
@@ -444,7 +447,26 @@ func (g *login) finish(env Env, got response, via string) (*Result, error) {
 	if !g.pkce {
 		verifier = secret.Text{}
 	}
-	req := g.a.tokenRequest(oauth.CodeExchange(got.code, g.redirect, verifier, g.a.Pins.Token.Params).
-		With(g.a.Pins.Token.ExchangeParams).WithResources(g.a.Pins.Resources))
-	return &Result{Request: &req, Callback: got.extra, Via: via}, nil
+	req := g.a.tokenRequest(oauth.CodeExchange(got.code, g.sent, verifier, g.a.Pins.Token.Params).
+		With(g.a.Pins.Token.ExchangeParams).With(g.repeated(got)).WithResources(g.a.Pins.Resources))
+	return &Result{Request: &req, Callback: got.extra, Redirect: g.redirect, Via: via}, nil
+}
+
+// repeated is what the code exchange carries of the login as well.
+func (g *login) repeated(got response) map[string]string {
+	params := maps.Clone(got.sends)
+	if params == nil {
+		params = map[string]string{}
+	}
+	for _, name := range g.expect.sends {
+		switch name {
+		case providers.SendsState:
+			params[name] = g.expect.state
+		case providers.SendsScope:
+			if scope := g.a.scope(); scope != "" {
+				params[name] = scope
+			}
+		}
+	}
+	return params
 }

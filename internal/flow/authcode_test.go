@@ -612,6 +612,38 @@ func TestProviderFacts(t *testing.T) {
 	}
 }
 
+// TestExchangeSends: what the provider wants back with the code comes from a
+// callback that passed every check, and none without it is taken.
+func TestExchangeSends(t *testing.T) {
+	a := attempt()
+	a.Provider.Token.ExchangeSends = []string{"device_id", "state", "scope"}
+	r := begin(t, a, false)
+	for name, bad := range map[string]string{
+		"missing":     r.final(),
+		"empty":       r.final("device_id", ""),
+		"twice":       r.final("device_id", "d1") + "&device_id=d2",
+		"line feed":   r.final("device_id", "d1\ncode=x"),
+		"too long":    r.final("device_id", strings.Repeat("d", 1025)),
+		"no state":    r.final("device_id", "d1", "state", "-"),
+		"not its own": r.final("device_id", "d1", "state", "canary"),
+	} {
+		if status, _, _ := r.browse(bad, nil); status != http.StatusBadRequest || !r.waiting() {
+			t.Errorf("%s: status %d, still waiting: %v", name, status, r.waiting())
+		}
+	}
+	if status, _, _ := r.browse(r.final("device_id", "d1&code=x"), nil); status != http.StatusOK {
+		t.Errorf("the real one: status %d", status)
+	}
+	r.wantCode(flow.FlowBrowser)
+	form := formOf(r.result.Request)
+	if form["device_id"] != "d1&code=x" || form["state"] != r.query.Get("state") || form["scope"] != "read write" {
+		t.Errorf("the exchange carries device_id %q and scope %q, or another state", form["device_id"], form["scope"])
+	}
+	if len(r.result.Callback) != 0 {
+		t.Errorf("kept %q", r.result.Callback)
+	}
+}
+
 func TestNoPKCEOnlyWhereTheEntrySaysSo(t *testing.T) {
 	a := attempt()
 	a.Pins.PKCE = "none"

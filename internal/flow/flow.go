@@ -236,6 +236,9 @@ type Result struct {
 	// variables of the provider ask for, cleaned of nothing: check them
 	// against the variable's pattern.
 	Callback map[string]string
+	// Redirect is where the browser ended, with the port of this login; empty
+	// where there was no browser.
+	Redirect string
 	// Via is the flow that brought the grant: FlowBrowser, FlowPaste, …
 	Via string
 }

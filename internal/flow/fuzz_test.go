@@ -17,12 +17,17 @@ func FuzzResponse(f *testing.F) {
 	f.Add("error=access_denied&error_description=%1b[31m&state=" + state)
 	f.Add("code=c&code=d&state=" + state)
 	f.Add("code=c;state=" + state)
+	f.Add("code=c&device=d%26code=x&state=" + state)
 	f.Add("%zz=1")
 	f.Fuzz(func(t *testing.T, query string) {
 		e := expectation{provider: "P", state: state, issuer: issuer, extra: map[string]string{"shop": "shop"}}
+		wants := strings.Contains(query, "device")
+		if wants {
+			e.sends = []string{"device", "state"}
+		}
 		got, why := e.read(query)
 		if why != "" {
-			if !got.code.IsZero() || got.denied != nil {
+			if !got.code.IsZero() || got.denied != nil || len(got.sends) > 0 {
 				t.Fatal("a refused response carries something")
 			}
 			return
@@ -36,6 +41,9 @@ func FuzzResponse(f *testing.F) {
 		}
 		if !got.code.IsZero() && got.code.Reveal() != v.Get("code") {
 			t.Fatal("the code was changed")
+		}
+		if wants && !got.code.IsZero() && (len(got.sends) != 1 || got.sends["device"] == "" || got.sends["device"] != v.Get("device") || !printable(got.sends["device"])) {
+			t.Fatalf("%q is sent again as %q", query, got.sends)
 		}
 		if got.denied != nil && strings.ContainsFunc(got.denied.Error(), func(r rune) bool { return r < 0x20 || r == 0x7f || r == 0x202e }) {
 			t.Fatalf("the refusal is not clean: %q", got.denied.Error())

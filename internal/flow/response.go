@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/apiauth/apiauth/internal/oauth"
+	"github.com/apiauth/apiauth/internal/providers"
 	"github.com/apiauth/apiauth/internal/secret"
 )
 
@@ -33,6 +34,7 @@ const (
 	problemError    problem = "its error is not a valid one"
 	problemToken    problem = "it has no token, or one that is not valid"
 	problemExtra    problem = "one of its parameters is not valid"
+	problemLacks    problem = "it lacks a parameter that this provider wants back with the code"
 )
 
 // expectation is what the authorization response of one attempt must match.
@@ -47,6 +49,7 @@ type expectation struct {
 	hosts       []string
 	codeParam   string            // default code
 	extra       map[string]string // parameters to hand on, by the name to hand them on under
+	sends       []string          // what the code exchange carries as well: token.exchange_sends
 }
 
 // response is an authorization response that passed every check: a code or a
@@ -56,6 +59,7 @@ type response struct {
 	answer *oauth.Answer // of the implicit grant
 	denied *DeniedError
 	extra  map[string]string
+	sends  map[string]string // parameters that the code exchange carries as well
 }
 
 // open checks what all authorization responses share: bounded parameters, none
@@ -118,6 +122,21 @@ func (e expectation) read(rawQuery string) (response, problem) {
 			r.extra = make(map[string]string)
 		}
 		r.extra[name] = value
+	}
+	for _, name := range e.sends {
+		if name == providers.SendsState || name == providers.SendsScope {
+			continue // ours
+		}
+		value := v.Get(name)
+		switch {
+		case value == "":
+			return response{}, problemLacks
+		case len(value) > maxExtra || !printable(value):
+			return response{}, problemExtra
+		case r.sends == nil:
+			r.sends = make(map[string]string)
+		}
+		r.sends[name] = value
 	}
 	return r, ""
 }

@@ -264,7 +264,7 @@ func tokenType(o object, want string) (string, error) {
 		return "", unusablef("the token response has no token_type")
 	case ok && strings.EqualFold(got, "bearer"):
 		return got, nil
-	case ok && want != "" && want != "absent" && strings.EqualFold(got, want) && isAccessToken(got):
+	case ok && want != "" && want != "absent" && strings.EqualFold(got, want) && headerValue(got):
 		return got, nil
 	case !ok:
 		return "", unusablef("the token_type of the response is not a string")

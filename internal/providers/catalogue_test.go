@@ -3,6 +3,7 @@ package providers_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -101,6 +102,26 @@ func needed(d *providers.Definition) map[string]string {
 	return values
 }
 
+// choices returns the values of needed with each choice that the definition lists.
+func choices(d *providers.Definition) []map[string]string {
+	made := []map[string]string{needed(d)}
+	for _, v := range d.Variables {
+		if len(v.Values) == 0 {
+			continue
+		}
+		var more []map[string]string
+		for _, values := range made {
+			for _, value := range v.Values {
+				next := maps.Clone(values)
+				next[v.Name] = value
+				more = append(more, next)
+			}
+		}
+		made = more
+	}
+	return made
+}
+
 // TestCatalogueHosts holds the hosts of every entry against a list that is read
 // whenever it changes, so that a slip or a hostile change of an entry is seen:
 // each host belongs to the provider. UPDATE=1 writes the list.
@@ -111,20 +132,23 @@ func TestCatalogueHosts(t *testing.T) {
 	}
 	var got strings.Builder
 	for _, d := range list {
-		pins := pin(t, d, providers.PinOptions{Variables: needed(d)})
-		hosts := slices.Clone(pins.APIHosts)
-		for _, url := range []string{pins.AuthorizationEndpoint, pins.TokenEndpoint, pins.DeviceAuthorizationEndpoint, pins.RevocationEndpoint, pins.IntrospectionEndpoint, pins.UserinfoEndpoint, pins.RefreshEndpoint} {
-			if url == "" {
-				continue
+		var hosts []string
+		for _, values := range choices(d) {
+			pins := pin(t, d, providers.PinOptions{Variables: values})
+			hosts = append(hosts, pins.APIHosts...)
+			for _, url := range []string{pins.AuthorizationEndpoint, pins.TokenEndpoint, pins.DeviceAuthorizationEndpoint, pins.RevocationEndpoint, pins.IntrospectionEndpoint, pins.UserinfoEndpoint, pins.RefreshEndpoint} {
+				if url == "" {
+					continue
+				}
+				if pins.Declared != nil && strings.Contains(url, "{") {
+					continue // told later, and held to the hosts of the API then: TestBindAPI
+				}
+				host, err := providers.URLHost(url)
+				if err != nil {
+					t.Errorf("%s: %v", d.ID, err)
+				}
+				hosts = append(hosts, host)
 			}
-			if pins.Declared != nil && strings.Contains(url, "{") {
-				continue // told later, and held to the hosts of the API then: TestBindAPI
-			}
-			host, err := providers.URLHost(url)
-			if err != nil {
-				t.Errorf("%s: %v", d.ID, err)
-			}
-			hosts = append(hosts, host)
 		}
 		slices.Sort(hosts)
 		fmt.Fprintf(&got, "%s: %s\n", d.ID, strings.Join(slices.Compact(hosts), " "))

@@ -87,6 +87,9 @@ func (p *Provider) validateDialect(Origin) *fault {
 	if bad := p.validateAnswer(); bad != nil {
 		return bad
 	}
+	if bad := p.validateSends(); bad != nil {
+		return bad
+	}
 	return p.validateSecondRequests()
 }
 
@@ -153,6 +156,82 @@ func (p *Provider) validateAnswer() *fault {
 	return nil
 }
 
+// The members of token.exchange_sends and token.refresh_sends that are not fields
+// of the callback or the answer.
+const (
+	SendsRedirect = "redirect_uri"
+	SendsScope    = "scope"
+	SendsState    = "state"
+)
+
+// validateSends checks what token requests carry of the login. A credential is
+// not among it, and nothing goes out under a name that is taken.
+func (p *Provider) validateSends() *fault {
+	t := &p.Token
+	usual := []string{SendsScope, SendsState}
+	taken := func(name string, params map[string]string) bool {
+		return slices.Contains(sortedValues(t.Rename), name) || t.Params[name] != "" || params[name] != ""
+	}
+	for i, name := range t.ExchangeSends {
+		at := []any{"token", "exchange_sends", i}
+		parameter := isFieldPath(name) && !strings.Contains(name, ".")
+		switch {
+		case slices.Index(t.ExchangeSends, name) != i:
+			return faultAt(name+" is listed twice", at...)
+		case slices.Contains(usual, name):
+		case !parameter || slices.Contains([]string{"iss", "error", "error_description", p.CodeParam}, name):
+			return faultAt("this is not a parameter of the callback to send", at...)
+		case slices.Contains(reservedParams(), name) || slices.Contains(tokenFields(), name):
+			return faultAt(name+" is set by apiauth", at...)
+		case p.PasteCode:
+			return faultAt("a code that is pasted alone comes without "+name, at...)
+		}
+		if taken(name, t.ExchangeParams) {
+			return faultAt(name+" is sent already", at...)
+		}
+	}
+	for i, name := range t.RefreshSends {
+		at := []any{"token", "refresh_sends", i}
+		_, fromCallback := p.CallbackKeep[name]
+		_, fromAnswer := t.KeepAs[name]
+		switch {
+		case slices.Index(t.RefreshSends, name) != i:
+			return faultAt(name+" is listed twice", at...)
+		case name == SendsRedirect:
+			if strings.Contains(p.DefaultRedirect(), ":*/") {
+				return faultAt("redirect_uri must have a fixed port to be repeated later", at...)
+			}
+		case slices.Contains(usual, name):
+		case slices.Contains(reservedParams(), name):
+			return faultAt(name+" is set by apiauth", at...)
+		case !fromCallback && !fromAnswer && !slices.Contains(t.Keep, name):
+			return faultAt(strconv.QuoteToASCII(clip(name, 40))+" is not kept: it is redirect_uri, scope, state, or a name in callback_keep, token.keep or token.keep_as", at...)
+		}
+		if taken(name, t.RefreshParams) {
+			return faultAt(name+" is sent already", at...)
+		}
+	}
+	for _, list := range []struct {
+		key   string
+		sends []string
+	}{{"exchange_sends", t.ExchangeSends}, {"refresh_sends", t.RefreshSends}} {
+		at := []any{"token", list.key, slices.Index(list.sends, SendsScope)}
+		switch {
+		case !slices.Contains(list.sends, SendsScope):
+		case p.Scopes.Omit:
+			return faultAt("scopes.omit says that no scope is ever sent", at...)
+		case p.Scopes.Second.Param != "":
+			return faultAt("it cannot be told which of two scope parameters is meant", at...)
+		}
+		for i, name := range list.sends {
+			if slices.Contains(t.OmitParams, name) {
+				return faultAt(name+" is in token.omit_params", "token", list.key, i)
+			}
+		}
+	}
+	return nil
+}
+
 // validateSecondRequests checks token.upgrade and token.renewal.
 func (p *Provider) validateSecondRequests() *fault {
 	t := &p.Token
@@ -181,6 +260,10 @@ func (p *Provider) validateSecondRequests() *fault {
 		return faultAt("this is not the name of a parameter", "token", "renewal", "param")
 	case r.Before < 0 || r.Before > 90*24*time.Hour:
 		return faultAt("before is a duration up to 2160h", "token", "renewal", "before")
+	case r.AfterEnd && r.Before != 0:
+		return faultAt("a token is renewed before its end or after it", "token", "renewal", "after_end")
+	case r.AfterEnd && r.Credential == CredentialAccess:
+		return faultAt("a token renews itself only while it is alive", "token", "renewal", "after_end")
 	}
 	return nil
 }

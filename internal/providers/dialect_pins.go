@@ -34,10 +34,11 @@ func (r Renewal) pin() *RenewalPin {
 		SelfRenews: r.Credential == CredentialAccess,
 		OmitClient: r.OmitClient,
 		Before:     int64(r.Before.Seconds()),
+		AfterEnd:   r.AfterEnd,
 	}
 }
 
-// String says what a renewal sends. How long before the end is no part of it.
+// String says what a renewal sends. When it is sent is no part of it.
 func (r *RenewalPin) String() string {
 	if r == nil {
 		return ""

@@ -238,7 +238,7 @@ func (p *Provider) validateVariables(Origin) *fault {
 func (p *Provider) usedVariables() []string {
 	templates := []string{p.Issuer, p.AuthorizationEndpoint, p.TokenEndpoint, p.DeviceAuthorizationEndpoint, p.RevocationEndpoint,
 		p.IntrospectionEndpoint, p.UserinfoEndpoint, p.RefreshEndpoint, p.PushedEndpoint, p.Token.Upgrade.Endpoint, p.Site.Endpoint,
-		p.AssertionAudience, p.JWTBearer.Audience, p.API.BaseURL, p.Revocation.Page, p.Register.Page}
+		p.AssertionAudience, p.JWTBearer.Audience, p.API.BaseURL, p.Revocation.Page, p.Register.Page, p.RedirectName}
 	templates = append(append(templates, p.API.Hosts...), p.GitHosts...)
 	var names []string
 	for _, t := range templates {
@@ -341,6 +341,9 @@ func (p *Provider) validateClient(Origin) *fault {
 			return faultAt(err.Error(), "redirect_uri")
 		}
 	}
+	if bad := p.validateRedirectName(); bad != nil {
+		return bad
+	}
 	if to := p.Register.RedirectURI; to != "" && to != "none" {
 		if u, err := url.Parse(to); checkURLText(to) != nil || err != nil || u.Host == "" || u.User != nil || u.Fragment != "" || u.Scheme != "https" && u.Scheme != "http" {
 			return faultAt("this must be a URL, or none", "register", "redirect_uri")
@@ -358,6 +361,36 @@ func (p *Provider) validateClient(Origin) *fault {
 		return faultAt("device_note needs device_authorization_endpoint", "device_note")
 	}
 	return checkPairs(p.Authorize, append(reserved, sortedValues(p.AuthorizeRename)...), "authorize_params")
+}
+
+// validateRedirectName checks a name that stands for the redirect: of plain
+// characters and variables of the user, and never an address.
+func (p *Provider) validateRedirectName() *fault {
+	if p.RedirectName == "" {
+		return nil
+	}
+	names, err := namesIn(p.RedirectName)
+	if err != nil {
+		return faultAt(err.Error(), "redirect_name")
+	}
+	for _, name := range names {
+		switch v := p.variable(name); {
+		case v == nil:
+			return faultAt("the variable {"+name+"} is not declared under variables", "redirect_name")
+		case v.kept() || v.Host:
+			return faultAt("{"+name+"} must be a plain variable of the user", "redirect_name")
+		}
+	}
+	text := strings.NewReplacer("{", "", "}", "").Replace(p.RedirectName)
+	switch {
+	case len(text) > 200 || !plainToken(text, 200) || strings.ContainsAny(text, ":/?#&="):
+		return faultAt("this is not a name: an address belongs into redirect_uri", "redirect_name")
+	case p.RedirectURI == "" || strings.Contains(p.RedirectURI, ":*/"):
+		return faultAt("redirect_uri must say where the browser ends: the address that was entered at the provider, with no open port", "redirect_name")
+	case !slices.Contains(p.Flows, FlowBrowser):
+		return faultAt("a name of the redirect needs the browser flow", "redirect_name")
+	}
+	return nil
 }
 
 // checkPairs checks extra parameters: plain names that are not ours to set, and
@@ -457,7 +490,7 @@ func (p *Provider) validateToken(Origin) *fault {
 		}
 	}
 	switch {
-	case !plainToken(t.Type, 64):
+	case len(t.Type) > 64 || !asciiText(t.Type) || strings.TrimSpace(t.Type) != t.Type:
 		return faultAt("type is bearer, absent, or the name that the provider sends", "token", "type")
 	case t.ScopeSeparator != "" && (len(t.ScopeSeparator) != 1 || !strings.Contains(" ,;+|", t.ScopeSeparator)):
 		return faultAt("the separator is one of space , ; + |", "token", "scope_separator")
@@ -493,8 +526,17 @@ func (p *Provider) validateToken(Origin) *fault {
 			case "authorization", "host", "cookie", "content-length", "transfer-encoding", "connection", "proxy-authorization", "te", "upgrade", "trailer":
 				return faultAt("the header "+name+" is not for a definition to set", at...)
 			}
-			if value := list.headers[name]; len(value) > 512 || !asciiText(value) {
+			value := list.headers[name]
+			if len(value) > 512 || !asciiText(value) {
 				return faultAt("the value is longer than 512 bytes or holds other than printable ASCII", at...)
+			}
+			switch bare := strings.ReplaceAll(value, "{"+builtinClientID+"}", ""); {
+			case strings.ContainsAny(bare, "{}"):
+				return faultAt("a header may hold {client_id} and no other variable", at...)
+			case bare != value && at[0] != "api":
+				return faultAt("{client_id} is for api.headers", at...)
+			case bare != value && slices.Equal(p.Flows, []string{FlowKey}):
+				return faultAt("no client is known where there is only a key", at...)
 			}
 		}
 	}

@@ -230,6 +230,7 @@ func TestParseVariables(t *testing.T) {
 		return "id: acme\nname: Acme\nauthorization_endpoint: " + endpoint + "\ntoken_endpoint: " + endpoint + "\ntoken_endpoint_auth_method: none\n" +
 			"token: {keep: [instance_url]}\napi: {base_url: https://api.acme.example, hosts: [api.acme.example]}\nvariables: [" + variables + "]\n"
 	}
+	const many = "a, b, c, d, e"
 	tests := []struct{ name, endpoint, variables, want string }{
 		{"in the path", `"https://auth.acme.example/{tenant}/token"`, `{name: tenant}`, ""},
 		{"subdomain", `"https://{tenant}.acme.example/token"`, `{name: tenant}`, ""},
@@ -239,8 +240,20 @@ func TestParseVariables(t *testing.T) {
 		{"self-hosted with port", `"https://{host}:8443/token"`, `{name: host, host: true}`, ""},
 		{"whole host with a default", `"https://{domain}/token"`, `{name: domain, default: login.acme.example}`, ""},
 		{"whole host, values in the domain", `"https://{domain}/token"`, `{name: domain, default: eu.acme.example, values: [eu.acme.example, us.acme.example]}`, ""},
-		{"whole host without default", `"https://{domain}/token"`, `{name: domain}`, "it needs a default whose domain it stays in, or host: true"},
-		{"whole host, value elsewhere", `"https://{domain}/token"`, `{name: domain, default: eu.acme.example, values: [eu.acme.example, evil.example]}`, "lies in another domain"},
+		{"whole host without default", `"https://{domain}/token"`, `{name: domain}`, "it needs a default whose domain it stays in, a list of values, or host: true"},
+		{"whole host, listed in two domains", `"https://{domain}/token"`, `{name: domain, default: eu.acme.example, values: [eu.acme.example, acme2.example]}`, ""},
+		{"listed end of the host", `"https://auth.acme.{tld}/token"`, `{name: tld, default: com, values: [com, eu, com.au]}`, ""},
+		{"listed domain under a tenant", `"https://{tenant}.{domain}/token"`, `{name: tenant}, {name: domain, values: [acme.example, acme-eu.example]}`, ""},
+		{"listed domain with a port", `"https://auth.{domain}:8443/token"`, `{name: domain, values: [acme.example, acme-eu.example]}`, ""},
+		{"listed label under free text", `"https://{name}.{tld}/token"`, `{name: name}, {name: tld, values: [com, eu]}`, "whose domain is not fixed by them"},
+		{"listed domain joined to free text", `"https://{name}{domain}/token"`, `{name: name}, {name: domain, values: [acme.example]}`, "whose domain is not fixed by them"},
+		{"free text between listed parts", `"https://{sub}.{name}.{tld}/token"`, `{name: sub, values: [a, b]}, {name: name}, {name: tld, values: [example]}`, "whose domain is not fixed by them"},
+		{"free text under a suffix of everybody's", `"https://{name}.{domain}/token"`, `{name: name}, {name: domain, values: [acme.example, github.io]}`, "whose domain is not fixed by them"},
+		{"a listed suffix", `"https://{domain}/token"`, `{name: domain, values: [acme.example, co.uk]}`, "whose domain is not fixed by them"},
+		{"a listed label alone", `"https://{domain}/token"`, `{name: domain, values: [acme]}`, "whose domain is not fixed by them"},
+		{"a listed host in capitals", `"https://{domain}/token"`, `{name: domain, values: [Acme.example]}`, "none in lower case"},
+		{"a listed host that is none", `"https://{domain}/token"`, `{name: domain, values: [a_b.example]}`, "none in lower case"},
+		{"too many hosts", `"https://{a}.{b}.{c}.acme.{d}/token"`, "{name: a, values: [" + many + "]}, {name: b, values: [" + many + "]}, {name: c, values: [" + many + "]}, {name: d, values: [" + many + "]}", "more than 256 hosts"},
 		{"registrable part", `"https://{name}.example/token"`, `{name: name}`, "would choose the registrable domain"},
 		{"country", `"https://{name}.co.uk/token"`, `{name: name}`, "would choose the registrable domain"},
 		{"end of the host", `"https://auth.{name}/token"`, `{name: name}`, "a host is either {name} alone or ends with a fixed name"},
@@ -370,6 +383,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("id: corp\nname: Corp\nissuer: https://id.corp.example/realms/main\n"))
 	f.Add([]byte("id: k\nname: K\nflows: [key]\napi: {base_url: https://k.example, auth: {in: query, name: key}}\n"))
 	f.Add([]byte(minimal + "variables: [{name: x, pattern: '[a-z]+', default: a}]\nrevocation: {page: 'https://a.example/{x}', style: page}\n"))
+	f.Add([]byte(named))
 	f.Add([]byte(minimal + "allow_insecure_loopback: true\nplaceholder: 'a{16}'\ntoken: {grant_lifetime: 1h, params: {a: b}}\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		p, err := providers.Parse("f.yaml", data, providers.User)

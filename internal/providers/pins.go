@@ -40,6 +40,8 @@ type Pins struct {
 	// DefinitionClientID is the client_id of the definition, if it has one.
 	DefinitionClientID string `json:"definition_client_id,omitempty"`
 	RedirectURI        string `json:"redirect_uri,omitempty"` // as registered, port may be *
+	// RedirectName is sent as redirect_uri in place of the address.
+	RedirectName string `json:"redirect_name,omitempty"`
 
 	APIBase    string            `json:"api_base,omitempty"`
 	APIHosts   []string          `json:"api_hosts,omitempty"` // exact after BindAPI; compared exactly at every use
@@ -110,6 +112,7 @@ type TokenPin struct {
 	SecondScopes *SecondScopesPin  `json:"second_scopes,omitempty"`
 	Upgrade      *UpgradePin       `json:"upgrade,omitempty"`
 	Renewal      *RenewalPin       `json:"renewal,omitempty"` // nil: RFC 6749 section 6
+	RefreshSends []string          `json:"refresh_sends,omitempty"`
 }
 
 // SecondScopesPin is SecondScopes as far as an answer is concerned.
@@ -134,6 +137,7 @@ type RenewalPin struct {
 	SelfRenews bool   `json:"self_renews,omitempty"` // by the access token
 	OmitClient bool   `json:"omit_client,omitempty"`
 	Before     int64  `json:"before,omitempty"` // seconds; 0: up to 5 minutes
+	AfterEnd   bool   `json:"after_end,omitempty"`
 }
 
 // JWTBearerPin is JWTBearer, resolved, with the subject that was asked for.
@@ -297,6 +301,7 @@ func (d *Definition) Pin(o PinOptions) (Pins, error) {
 			ErrorCodes:            maps.Clone(p.Token.ErrorCodes),
 			Upgrade:               p.Token.Upgrade.pin(values),
 			Renewal:               p.Token.Renewal.pin(),
+			RefreshSends:          slices.Clone(p.Token.RefreshSends),
 		},
 		Resources: slices.Concat(p.Resources, o.Resources),
 		Exchange:  p.TokenExchange.pin(),
@@ -325,8 +330,13 @@ func (d *Definition) Pin(o PinOptions) (Pins, error) {
 		pins.JWTBearer = p.JWTBearer.pin(values, o.Subject, pins.TokenEndpoint)
 	}
 	if pins.AuthorizationEndpoint != "" {
-		pins.RedirectURI = redirect
+		pins.RedirectURI, pins.RedirectName = redirect, expand(p.RedirectName, values)
+		repeated := p.RedirectName != "" || slices.Contains(p.Token.RefreshSends, SendsRedirect)
+		if repeated && strings.Contains(redirect, ":*/") {
+			return Pins{}, fmt.Errorf("redirect %s: %s needs an address with a fixed port", strconv.QuoteToASCII(clip(redirect, 120)), p.ID)
+		}
 	}
+	pins.APIHeaders = withClientID(pins.APIHeaders, pins.ClientID)
 	if p.Token.ExpiresIn == "never" {
 		pins.Token.NeverExpires = true
 	} else if p.Token.ExpiresIn != "" {
@@ -456,6 +466,25 @@ func (p *Provider) authMethod(o PinOptions) string {
 		return AuthNone
 	}
 	return p.TokenEndpointAuthMethod
+}
+
+// RedirectSent is the redirect_uri of authorization and token requests, whose
+// port may be *: the name that the provider gave it, else the address.
+func (p Pins) RedirectSent() string { return cmp.Or(p.RedirectName, p.RedirectURI) }
+
+// withClientID puts the client's id into headers. One that is nothing without it
+// is left out while no client is known.
+func withClientID(headers map[string]string, id string) map[string]string {
+	for name, value := range headers {
+		switch {
+		case !isTemplate(value):
+		case id == "":
+			delete(headers, name)
+		default:
+			headers[name] = expand(value, map[string]string{builtinClientID: id})
+		}
+	}
+	return headers
 }
 
 func (a APIAuth) pin() APIAuthPin {
@@ -654,6 +683,8 @@ func (p Pins) Changes(now Pins) []Change {
 	compare("token.request", cmp.Or(p.Token.Request, RequestForm), cmp.Or(now.Token.Request, RequestForm))
 	compareKnown("token.upgrade", p.Token.Upgrade.String(), now.Token.Upgrade.String())
 	compareKnown("token.renewal", p.Token.Renewal.String(), now.Token.Renewal.String())
+	compareKnown("token.refresh_sends", strings.Join(p.Token.RefreshSends, ", "), strings.Join(now.Token.RefreshSends, ", "))
+	compareKnown("redirect_name", p.RedirectName, now.RedirectName)
 	compare("jwt_bearer", p.JWTBearer.String(), now.JWTBearer.String())
 	compareKnown("token_exchange", p.Exchange.String(), now.Exchange.String())
 	compareKnown("identity.query", p.Identity.Query, now.Identity.Query)

@@ -3,6 +3,7 @@ package providers_test
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"reflect"
 	"strings"
 	"testing"
@@ -183,6 +184,165 @@ func TestPinStaysInDomain(t *testing.T) {
 		if (err == nil) != ok {
 			t.Errorf("%s: %v", value, err)
 		}
+	}
+}
+
+// TestPinListedDomains: a list of values may lead to several domains, and to none
+// that it does not hold.
+func TestPinListedDomains(t *testing.T) {
+	d := define(t, strings.NewReplacer("https://auth.acme.example/token", `"https://{tenant}.{domain}/token"`, "[api.acme.example]", `[api.acme.example, "api.{domain}"]`).Replace(minimal)+
+		"variables: [{name: tenant, default: auth}, {name: domain, default: acme.example, values: [acme.example, acme-eu.example]}]\n")
+	for value, ok := range map[string]bool{
+		"acme.example": true, "acme-eu.example": true, "": true,
+		"evil.example": false, "eu.acme.example": false, "acme.example.": false, "ACME.example": false, "acme.example:8443": false, "acme-eu.example/x": false,
+	} {
+		pins, err := d.Pin(providers.PinOptions{Variables: map[string]string{"domain": value}})
+		if (err == nil) != ok {
+			t.Errorf("%q: %v", value, err)
+		}
+		if want := "https://auth." + value + "/token"; ok && value != "" && (pins.TokenEndpoint != want || !pins.AllowsHost("api."+value)) {
+			t.Errorf("%q: endpoint %s, hosts %v", value, pins.TokenEndpoint, pins.APIHosts)
+		}
+	}
+	for _, tenant := range []string{"evil.example/", "evil.example#", "evil.example:443", "a..b", "-", "x@"} {
+		if pins, err := d.Pin(providers.PinOptions{Variables: map[string]string{"tenant": tenant}}); err == nil {
+			t.Errorf("%q: endpoint %s", tenant, pins.TokenEndpoint)
+		}
+	}
+	was := pin(t, d, providers.PinOptions{})
+	if changes := was.Changes(pin(t, d, providers.PinOptions{Variables: map[string]string{"domain": "acme-eu.example"}})); len(changes) == 0 {
+		t.Error("another domain is no change")
+	}
+}
+
+// FuzzListedDomains: whatever a person types for the variables of a host, it lies
+// in one of the domains that the definition lists.
+func FuzzListedDomains(f *testing.F) {
+	text := strings.NewReplacer("https://auth.acme.example/token", `"https://{tenant}.acme.{tld}/token"`, "[api.acme.example]", `[api.acme.example, "{tenant}.api.{domain}"]`).Replace(minimal) +
+		"variables: [{name: tenant}, {name: tld, values: [example, co.example]}, {name: domain, values: [acme.example, acme-eu.example]}]\n"
+	p, err := providers.Parse("acme.yaml", []byte(text), providers.User)
+	if err != nil {
+		f.Fatal(err)
+	}
+	d := &providers.Definition{Provider: p, Origin: providers.User}
+	f.Add("auth", "example", "acme.example")
+	f.Add("a.b", "co.example", "acme-eu.example")
+	f.Add("evil.example/", "example#", "acme.example.evil.example")
+	f.Fuzz(func(t *testing.T, tenant, tld, domain string) {
+		pins, err := d.Pin(providers.PinOptions{Variables: map[string]string{"tenant": tenant, "tld": tld, "domain": domain}})
+		if err != nil {
+			return
+		}
+		host, err := providers.URLHost(pins.TokenEndpoint)
+		if err != nil || !strings.HasSuffix(host, ".acme.example") && !strings.HasSuffix(host, ".acme.co.example") {
+			t.Errorf("the endpoint %q", pins.TokenEndpoint)
+		}
+		if len(pins.APIHosts) != 2 || !strings.HasSuffix(pins.APIHosts[1], ".api.acme.example") && !strings.HasSuffix(pins.APIHosts[1], ".api.acme-eu.example") {
+			t.Errorf("hosts %q", pins.APIHosts)
+		}
+	})
+}
+
+// named is a definition whose redirect has a name.
+const named = "id: acme\nname: Acme\nauthorization_endpoint: https://auth.acme.example/authorize\ntoken_endpoint: https://auth.acme.example/token\n" +
+	"token_endpoint_auth_method: client_secret_basic\nflows: [browser, client-credentials]\nredirect_uri: https://localhost/callback/acme\nredirect_name: \"{ru_name}\"\n" +
+	"variables: [{name: ru_name, title: RuName}]\ncallback_keep: {device_id: device}\ntoken:\n  keep: [instance_url]\n  exchange_sends: [state, device]\n  refresh_sends: [redirect_uri, scope, device_id, instance_url, state]\n" +
+	"api: {base_url: \"https://api.acme.example/v1\", hosts: [api.acme.example], headers: {Client-Id: \"{client_id}\", X-Version: \"2\"}}\n"
+
+// TestRedirectName: the name takes the place of the address where that is sent,
+// and another name is approved anew.
+func TestRedirectName(t *testing.T) {
+	d := define(t, named)
+	pins := pin(t, d, providers.PinOptions{Flow: "browser", ClientID: "c1", Variables: map[string]string{"ru_name": "Acme-Acme-PRD-1-2"}})
+	if sent := pins.RedirectSent(); sent != "Acme-Acme-PRD-1-2" || pins.RedirectURI != "https://localhost/callback/acme" {
+		t.Errorf("%q, redirect %s", sent, pins.RedirectURI)
+	}
+	var missing *providers.MissingVariableError
+	if _, err := d.Pin(providers.PinOptions{Flow: "browser", ClientID: "c1"}); !errors.As(err, &missing) || missing.Variable.Name != "ru_name" {
+		t.Errorf("without the name: %v", err)
+	}
+	for _, bad := range []string{"https://evil.example/", "a/b", "a b", "-a"} {
+		if _, err := d.Pin(providers.PinOptions{ClientID: "c1", Variables: map[string]string{"ru_name": bad}}); err == nil {
+			t.Errorf("the name %q was accepted", bad)
+		}
+	}
+	if _, err := d.Pin(providers.PinOptions{ClientID: "c1", RedirectURI: "http://127.0.0.1:*/callback/acme", Variables: map[string]string{"ru_name": "Acme-1"}}); err == nil || !strings.Contains(err.Error(), "fixed port") {
+		t.Errorf("got %v", err)
+	}
+	other := pin(t, d, providers.PinOptions{Flow: "browser", ClientID: "c1", Variables: map[string]string{"ru_name": "Acme-Other"}})
+	if changes := pins.Changes(other); len(changes) != 1 || changes[0].Field != "redirect_name" {
+		t.Errorf("changes %v", changes)
+	}
+	fewer := define(t, strings.Replace(named, "redirect_uri, scope, ", "", 1))
+	if changes := pins.Changes(pin(t, fewer, providers.PinOptions{Flow: "browser", ClientID: "c1", Variables: map[string]string{"ru_name": "Acme-Acme-PRD-1-2"}})); len(changes) != 1 || changes[0].Field != "token.refresh_sends" {
+		t.Errorf("changes %v", changes)
+	}
+}
+
+// TestClientIDInHeaders: API calls carry the client's id where the provider wants
+// it, and no empty header while there is none.
+func TestClientIDInHeaders(t *testing.T) {
+	d, name := define(t, named), map[string]string{"ru_name": "Acme-1"}
+	if got := pin(t, d, providers.PinOptions{ClientID: "c1", Variables: name}).APIHeaders; !maps.Equal(got, map[string]string{"Client-Id": "c1", "X-Version": "2"}) {
+		t.Errorf("headers %v", got)
+	}
+	if got := pin(t, d, providers.PinOptions{Variables: name}).APIHeaders; !maps.Equal(got, map[string]string{"X-Version": "2"}) {
+		t.Errorf("headers %v", got)
+	}
+	if d.API.Headers["Client-Id"] != "{client_id}" {
+		t.Error("the definition itself was changed")
+	}
+}
+
+// TestSendsErrors: what token requests repeat is held to what there is.
+func TestSendsErrors(t *testing.T) {
+	for _, test := range []struct{ name, old, new, want string }{
+		{"a name that is an address", "{ru_name}", "https://acme.example/{ru_name}", "this is not a name"},
+		{"a name with a blank", "{ru_name}", "a {ru_name}", "this is not a name"},
+		{"a variable that is not there", "{ru_name}", "{ru_name}-{rename}", "{rename} is not declared"},
+		{"a variable of the callback", "{name: ru_name, title: RuName}", "{name: ru_name, from: callback}", "must be a plain variable of the user"},
+		{"a name without its address", "redirect_uri: https://localhost/callback/acme\n", "", "redirect_uri must say where the browser ends"},
+		{"a name with an open port", "https://localhost/callback/acme", "http://127.0.0.1:*/callback/acme", "with no open port"},
+		{"a name without a browser", "flows: [browser, client-credentials]", "flows: [client-credentials]", "needs the browser flow"},
+		{"a field twice", "[state, device]", "[state, state]", "state is listed twice"},
+		{"the code", "[state, device]", "[state, code]", "code is set by apiauth"},
+		{"the secret", "[state, device]", "[state, client_secret]", "client_secret is set by apiauth"},
+		{"a token", "[state, device]", "[state, access_token]", "access_token is set by apiauth"},
+		{"the issuer", "[state, device]", "[state, iss]", "this is not a parameter of the callback"},
+		{"no parameter", "[state, device]", "[state, \"a b\"]", "this is not a parameter of the callback"},
+		{"sent already", "exchange_sends:", "exchange_params: {device: x}\n  exchange_sends:", "device is sent already"},
+		{"sent already at refreshes", "refresh_sends:", "refresh_params: {device_id: x}\n  refresh_sends:", "device_id is sent already"},
+		{"under another name already", "exchange_sends:", "rename: {client_id: device}\n  exchange_sends:", "device is sent already"},
+		{"left out and sent", "exchange_sends:", "omit_params: [redirect_uri]\n  exchange_sends:", "redirect_uri is in token.omit_params"},
+		{"a bare code", "flows:", "paste_code: true\nflows:", "a code that is pasted alone comes without device"},
+		{"not kept", "device_id, instance_url", "device, instance_url", "is not kept: it is redirect_uri"},
+		{"a credential", "device_id, instance_url", "client_secret, instance_url", "client_secret is set by apiauth"},
+		{"a refresh twice", "device_id, instance_url", "scope, instance_url", "scope is listed twice"},
+		{"no scope at all", "token:\n", "scopes: {omit: true}\ntoken:\n", "no scope is ever sent"},
+		{"two scopes", "token:\n", "scopes: {second: {param: user_scope, prefix: \"user:\"}}\ntoken:\n", "which of two scope parameters"},
+		{"after the end and before", "  keep:", "  renewal: {after_end: true, before: 24h}\n  keep:", "before its end or after it"},
+		{"after the end, by itself", "  keep:", "  renewal: {after_end: true, credential: access_token, grant_type: x, param: y}\n  keep:", "only while it is alive"},
+		{"another variable in a header", "{client_id}", "{ru_name}", "a header may hold {client_id} and no other variable"},
+		{"the secret in a header", "{client_id}", "{client_id}:{client_secret}", "a header may hold {client_id} and no other variable"},
+		{"a client id at the token endpoint", "  keep:", "  headers: {X-Client: \"{client_id}\"}\n  keep:", "{client_id} is for api.headers"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			text := strings.Replace(named, test.old, test.new, 1)
+			if text == named {
+				t.Fatalf("%q is not in the definition", test.old)
+			}
+			if _, err := providers.Parse("acme.yaml", []byte(text), providers.User); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want %q", err, test.want)
+			}
+		})
+	}
+	open := strings.NewReplacer("redirect_name: \"{ru_name}\"\n", "", "variables: [{name: ru_name, title: RuName}]\n", "", "redirect_uri: https://localhost/callback/acme\n", "").Replace(named)
+	if _, err := providers.Parse("acme.yaml", []byte(open), providers.User); err == nil || !strings.Contains(err.Error(), "must have a fixed port") {
+		t.Errorf("an open port: %v", err)
+	}
+	key := "id: acme\nname: Acme\nflows: [key]\napi: {base_url: \"https://api.acme.example\", headers: {X: \"{client_id}\"}}\n"
+	if _, err := providers.Parse("acme.yaml", []byte(key), providers.User); err == nil || !strings.Contains(err.Error(), "no client is known") {
+		t.Errorf("a key with a client: %v", err)
 	}
 }
 

@@ -108,6 +108,11 @@ type Provider struct {
 	// http://127.0.0.1:*/callback/<id>. What to type into the provider's form
 	// may differ: see RegisterURI.
 	RedirectURI string `yaml:"redirect_uri"`
+	// RedirectName is what authorization and token requests carry as
+	// redirect_uri where the provider gave the redirect a name (eBay's RuName);
+	// it may hold variables of the user. The browser ends at RedirectURI all the
+	// same, which was entered at the provider.
+	RedirectName string `yaml:"redirect_name"`
 	// PasteCode says that the provider displays a bare code to copy.
 	PasteCode bool `yaml:"paste_code"`
 
@@ -176,8 +181,8 @@ type Variable struct {
 	From string `yaml:"from"`
 	// Host says that the value is the host (and port) of self-hosted software,
 	// and may therefore change the registrable domain. A variable without it
-	// that makes a whole host must stay in the registrable domain of its
-	// default.
+	// that makes a whole host, or the end of one, must stay in the registrable
+	// domain of its default, unless Values lists all that there is.
 	Host bool `yaml:"host"`
 }
 
@@ -269,8 +274,16 @@ type TokenFacts struct {
 	Params         map[string]string `yaml:"params"`
 	ExchangeParams map[string]string `yaml:"exchange_params"`
 	RefreshParams  map[string]string `yaml:"refresh_params"`
-	Upgrade        Upgrade           `yaml:"upgrade"`
-	Renewal        Renewal           `yaml:"renewal"`
+	// ExchangeSends is what the code exchange carries as well: scope for the
+	// scopes asked for, state for the state of the login, and parameters of the
+	// callback under their own names.
+	ExchangeSends []string `yaml:"exchange_sends"`
+	// RefreshSends is what a refresh carries as well: redirect_uri as in the
+	// login, scope for the scopes that were granted of those asked for, state
+	// for a new random value, and kept fields under the names they are kept by.
+	RefreshSends []string `yaml:"refresh_sends"`
+	Upgrade      Upgrade  `yaml:"upgrade"`
+	Renewal      Renewal  `yaml:"renewal"`
 	// Headers are extra headers of token requests (Accept is always JSON).
 	Headers map[string]string `yaml:"headers"`
 }
@@ -297,6 +310,8 @@ type Renewal struct {
 	// Before is how long before its end a token is renewed; the default is
 	// up to 5 minutes.
 	Before time.Duration `yaml:"before"`
+	// AfterEnd says that the provider renews a token only once it has ended.
+	AfterEnd bool `yaml:"after_end"`
 }
 
 // JWTBearer describes the grant of RFC 7523 section 2.1: what an assertion that
@@ -359,8 +374,9 @@ type API struct {
 	// Hosts are the only hosts that may ever receive a token. A leading dot
 	// only limits what connect may pin; a port may follow. The default is the
 	// host of a base_url without variables.
-	Hosts   []string          `yaml:"hosts"`
-	Auth    APIAuth           `yaml:"auth"`
+	Hosts []string `yaml:"hosts"`
+	Auth  APIAuth  `yaml:"auth"`
+	// Headers may hold {client_id}, the id of the client.
 	Headers map[string]string `yaml:"headers"`
 	// Body is what fields of a request become: json (default) | form.
 	Body string `yaml:"body"`

@@ -1,6 +1,7 @@
 package providers_test
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -62,6 +63,25 @@ func TestEveryQuirkHasAnEntry(t *testing.T) {
 		{"short-lived tokens that are exchanged", func(p entry) bool { return p.Token.Upgrade.Endpoint != "" }},
 		{"tokens that renew themselves", func(p entry) bool { return p.Token.Renewal.Credential == "access_token" }},
 		{"narrower tokens by exchange", func(p entry) bool { return len(p.TokenExchange.Scopes) > 0 }},
+		{"a name in place of the redirect", func(p entry) bool { return p.RedirectName != "" }},
+		{"fields of the login again in the exchange", func(p entry) bool { return len(p.Token.ExchangeSends) > 0 }},
+		{"fields of the login again in refreshes", func(p entry) bool { return len(p.Token.RefreshSends) > 0 }},
+		{"a refresh only after the end", func(p entry) bool { return p.Token.Renewal.AfterEnd }},
+		{"a token type of several words", func(p entry) bool { return strings.Contains(p.Token.Type, " ") }},
+		{"the client's id in API calls", func(p entry) bool {
+			return strings.Contains(strings.Join(slices.Collect(maps.Values(p.API.Headers)), " "), "{client_id}")
+		}},
+		{"regions in other domains", func(p entry) bool {
+			return slices.ContainsFunc(p.Variables, func(v providers.Variable) bool {
+				ends := map[string]bool{}
+				for _, value := range v.Values {
+					labels := strings.Split(value, ".")
+					ends[strings.Join(labels[max(0, len(labels)-2):], ".")] = true
+				}
+				host, _, _ := strings.Cut(strings.TrimPrefix(p.API.BaseURL+"/", "https://"), "/")
+				return len(ends) > 1 && strings.HasSuffix(host, "{"+v.Name+"}")
+			})
+		}},
 		{"fields of the callback to keep", func(p entry) bool { return len(p.CallbackKeep) > 0 }},
 		{"fields of the answer to keep", func(p entry) bool { return len(p.Token.Keep)+len(p.Token.KeepAs) > 0 }},
 		{"an API host from the answer", from(providers.FromToken)},

@@ -3,6 +3,7 @@ package providers
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"regexp"
 	"slices"
@@ -270,6 +271,10 @@ func (p *Provider) checkTemplate(template string, keptAllowed bool) error {
 		tail := host[at+1:]
 		name, _, _ := strings.Cut(tail, ":")
 		switch v := p.variable(lastName(host)); {
+		case name == "" && len(v.Values) > 0 && !v.Host:
+			if err := p.checkListedHosts(host); err != nil {
+				return err
+			}
 		case strings.HasPrefix(name, "."):
 			if registrable(name) == "" {
 				return fmt.Errorf("{%s} would choose the registrable domain: at least a name like .example.com must follow it", v.Name)
@@ -278,16 +283,63 @@ func (p *Provider) checkTemplate(template string, keptAllowed bool) error {
 			return fmt.Errorf("a host is either {%s} alone or ends with a fixed name such as .example.com", v.Name)
 		case v.kept() || v.Host:
 		case v.Default == "" || registrable(v.Default) == "":
-			return fmt.Errorf("{%s} makes a whole host: it needs a default whose domain it stays in, or host: true", v.Name)
-		default:
-			for _, value := range v.Values {
-				if registrable(value) != registrable(v.Default) {
-					return fmt.Errorf("the value %s of {%s} lies in another domain than the default", strconv.QuoteToASCII(value), v.Name)
-				}
-			}
+			return fmt.Errorf("{%s} makes a whole host: it needs a default whose domain it stays in, a list of values, or host: true", v.Name)
 		}
 	}
 	return checkURL(expand(template, samples), p.AllowInsecureLoopback)
+}
+
+// maxListedHosts bounds the hosts that the values of variables make of one
+// template.
+const maxListedHosts = 256
+
+// checkListedHosts checks a host whose last variable has a list of values, in
+// which one may lie in another domain than the next: the file lists all domains
+// that there are. No variable that a person fills in freely may change one of
+// them.
+func (p *Provider) checkListedHosts(host string) error {
+	name, _, _ := strings.Cut(host, ":")
+	names, err := namesIn(name)
+	if err != nil {
+		return err
+	}
+	made := []map[string]string{{}}
+	for i, n := range names {
+		v := p.variable(n)
+		if len(v.Values) == 0 || slices.Index(names, n) != i {
+			continue
+		}
+		var more []map[string]string
+		for _, values := range made {
+			for _, value := range v.Values {
+				next := maps.Clone(values)
+				next[n] = value
+				more = append(more, next)
+			}
+		}
+		if made = more; len(made) > maxListedHosts {
+			return fmt.Errorf("the values make more than %d hosts of it", maxListedHosts)
+		}
+	}
+	for _, values := range made {
+		freely := func(text string) string {
+			all := maps.Clone(values)
+			for _, n := range names {
+				if all[n] == "" {
+					all[n] = text
+				}
+			}
+			return expand(name, all)
+		}
+		one, other := freely("x"), freely("y")
+		if normal, err := NormalHost(one); err != nil || normal != one {
+			return fmt.Errorf("the values make the host %s of it, which is none in lower case", strconv.QuoteToASCII(clip(one, 80)))
+		}
+		if domain := registrable(one); domain == "" || domain != registrable(other) {
+			return fmt.Errorf("the values make the host %s of it, whose domain is not fixed by them", strconv.QuoteToASCII(clip(one, 80)))
+		}
+	}
+	return nil
 }
 
 // lastName returns the last variable of a template that has one.
@@ -306,7 +358,7 @@ func (p *Provider) checkStaysInDomain(hostTemplate string, values map[string]str
 		return nil // a fixed name ends the host
 	}
 	v := p.variable(lastName(hostTemplate))
-	if v == nil || v.Host || v.kept() {
+	if v == nil || v.Host || v.kept() || len(v.Values) > 0 { // a list holds what there is, and resolve held to it
 		return nil
 	}
 	value, ok := values[v.Name]

@@ -142,7 +142,7 @@ func TestReceive(t *testing.T) {
 		HasRefresh bool   `json:"has_refresh"`
 		Flow       string `json:"flow"`
 	}
-	if err := json.Unmarshal([]byte(p.must("apiauth", "status", "--json")), &status); err != nil || len(status) != 1 || status[0].Account != "Alice Example" || status[0].Flow != "receive" {
+	if err := json.Unmarshal([]byte(p.must("apiauth", "status", "--json")), &status); err != nil || len(status) != 1 || status[0].Account != "Alice Example" || status[0].Flow != "receive" || status[0].HasRefresh {
 		t.Errorf("status %+v, %v", status, err)
 	}
 	calls := f.Stats().APICalls

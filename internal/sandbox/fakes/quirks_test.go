@@ -12,6 +12,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -51,7 +53,7 @@ func begin(t *testing.T, text string, steps ...fakes.Exchange) *life {
 			common += key + "\n"
 		}
 	}
-	return live(t, table, "odd", strings.NewReplacer("%URL%", table.URL, "%HOST%", table.Host()).Replace(common+text))
+	return live(t, table, "odd", strings.NewReplacer("%URL%", table.URL, "%HOST%", table.Host(), "%PORT%", freePort(t)).Replace(common+text))
 }
 
 // live makes the life of a definition that leads to a table.
@@ -74,6 +76,21 @@ func live(t *testing.T, table *fakes.Table, id, definition string) *life {
 		ClientSecret: func(context.Context, *connection.Header) (secret.Text, error) { return l.client.Secret, nil },
 	}
 	return l
+}
+
+// freePort is a port of this machine that nobody listens on.
+func freePort(t *testing.T) string {
+	t.Helper()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
 }
 
 func (l *life) must(err error) {
@@ -299,14 +316,39 @@ func TestQuirks(t *testing.T) {
 			}, kept: map[string]string{"realm_id": "9130", "instance_url": "https://i.example"}, ttl: 3600,
 		},
 		{
-			name: "a second call for the site",
-			text: "variables: [{name: cloud_id, from: site}]\nsite: {endpoint: \"%URL%/v1/sites\", label: name, keep: {cloud_id: id}}\napi: {base_url: \"%URL%/ex/{cloud_id}\", hosts: [\"%HOST%\"], headers: {X-Version: \"2\"}}\n",
+			name: "a second call for the site, with the client's id",
+			text: "variables: [{name: cloud_id, from: site}]\nsite: {endpoint: \"%URL%/v1/sites\", label: name, keep: {cloud_id: id}}\napi: {base_url: \"%URL%/ex/{cloud_id}\", hosts: [\"%HOST%\"], headers: {X-Version: \"2\", Client-Id: \"{client_id}\"}}\n",
 			steps: []fakes.Exchange{
 				{Request: "GET /authorize", Sends: authorize(), Callback: "code=c1"},
 				{Request: "POST /token", Sends: exchange(), Body: first},
-				{Request: "GET /v1/sites", Header: map[string]string{"Authorization": "Bearer at1", "X-Version": "2"}, Body: `[{"id":"1234","name":"acme","url":"https://acme.example"}]`},
+				{Request: "GET /v1/sites", Header: map[string]string{"Authorization": "Bearer at1", "X-Version": "2", "Client-Id": "id-1"}, Body: `[{"id":"1234","name":"acme","url":"https://acme.example"}]`},
 				{Request: "POST /token", Sends: renew(), Body: second},
 			}, kept: map[string]string{"cloud_id": "1234"}, ttl: 3600,
+		},
+		{
+			name: "fields of the login again, in the exchange and in each refresh",
+			text: "callback_keep: {device_id: device_id}\ntoken: {exchange_sends: [device_id, context, state, scope], refresh_sends: [redirect_uri, device_id, state, scope]}\nredirect_uri: http://127.0.0.1:%PORT%/callback/odd\n",
+			steps: []fakes.Exchange{
+				{Request: "GET /authorize", Sends: authorize("scope=a b"), Callback: "code=c1&device_id=d1&context=c+x%2F1"},
+				{Request: "POST /token", Sends: exchange("device_id=d1", "context=c x/1", "state=*", "scope=a b"), Body: `{"access_token":"at1","refresh_token":"rt1","token_type":"bearer","expires_in":3600,"scope":"b"}`},
+				{Request: "POST /token", Sends: renew("redirect_uri=*", "device_id=d1", "state=*", "scope=b"), Body: second},
+			}, scopes: []string{"a", "b"}, granted: []string{"b"}, kept: map[string]string{"device_id": "d1"}, ttl: 3600,
+		},
+		{
+			name: "JSON with the redirect and the scopes in each request",
+			text: "token: {request: json, exchange_sends: [scope], refresh_sends: [scope, redirect_uri]}\nredirect_uri: http://127.0.0.1:%PORT%/callback/odd\n",
+			steps: []fakes.Exchange{
+				{Request: "GET /authorize", Sends: authorize("scope=a b"), Callback: "code=c1"},
+				{Request: "POST /token", Type: "application/json", Sends: exchange("scope=a b"), Body: first},
+				{Request: "POST /token", Type: "application/json", Sends: renew("redirect_uri=*", "scope=a b"), Body: second},
+			}, scopes: []string{"a", "b"}, granted: []string{"a", "b"}, ttl: 3600,
+		},
+		{
+			name: "a type of several words, as at eBay", text: "token: {type: User Access Token}\n", steps: []fakes.Exchange{
+				{Request: "GET /authorize", Sends: authorize(), Callback: "code=c1"},
+				{Request: "POST /token", Sends: exchange(), Body: `{"access_token":"at1","refresh_token":"rt1","token_type":"User Access Token","expires_in":7200}`},
+				{Request: "POST /token", Sends: renew(), Body: `{"access_token":"at2","token_type":"User Access Token","expires_in":7200}`},
+			}, ttl: 7200,
 		},
 		{
 			name: "resources", text: "resources: [\"https://api.odd.example/a\", \"https://api.odd.example/b\"]\n", steps: []fakes.Exchange{
@@ -396,6 +438,108 @@ func TestGrantEndedInItsWords(t *testing.T) {
 	l.must(err)
 	if _, err := l.source.Token(t.Context(), "odd", connection.Option{Refresh: true}); !errors.Is(err, connection.ErrNeedsConnect) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestRedirectByName: eBay's way. The provider is sent the name that it gave, in
+// both requests; the browser ends at the address behind it, which is pasted and
+// held to what was entered. Nothing else that is pasted leads to an exchange.
+func TestRedirectByName(t *testing.T) {
+	const text = "redirect_uri: https://localhost/callback/odd\nredirect_name: \"{ru_name}\"\nvariables: [{name: ru_name, title: RuName}]\n"
+	l := begin(t, text,
+		fakes.Exchange{Request: "POST /token", Sends: exchange("redirect_uri=Odd-Odd-PRD-1"), Body: first},
+		fakes.Exchange{Request: "POST /token", Sends: renew(), Body: second})
+	pins, err := l.def.Pin(providers.PinOptions{Flow: "browser", ClientID: "id-1", HasSecret: true, Variables: map[string]string{"ru_name": "Odd-Odd-PRD-1"}})
+	l.must(err)
+	l.client = oauth.Client{ID: "id-1", Secret: secret.New("s3cret"), Method: pins.AuthMethod}
+	shown := make(chan url.Values, 1)
+	var pastes []string
+	result, err := flow.Authcode(t.Context(), flow.Env{
+		HTTP: l.source.Issuer.(*oauth.HTTP),
+		OpenBrowser: func(_ context.Context, address string) error {
+			u, err := url.Parse(address)
+			shown <- u.Query()
+			return err
+		},
+		ReadPaste: func(context.Context) (string, error) {
+			if pastes == nil {
+				asked := <-shown
+				if got := asked.Get("redirect_uri"); got != "Odd-Odd-PRD-1" {
+					t.Errorf("the browser was sent with the redirect %q", got)
+				}
+				query := "?code=c1&state=" + asked.Get("state")
+				pastes = []string{
+					"c1", "Odd-Odd-PRD-1" + query, "https://odd.example/callback/odd" + query, "https://localhost/callback/other" + query,
+					"http://localhost/callback/odd" + query, "https://localhost:444/callback/odd" + query,
+					"https://localhost/callback/odd?code=c1&state=other", "https://localhost/callback/odd?code=c1",
+					"https://localhost/callback/odd" + query + "&state=" + asked.Get("state"),
+					"https://localhost/callback/odd" + query,
+				}
+			}
+			next := pastes[0]
+			pastes = pastes[1:]
+			return next, nil
+		},
+	}, flow.Attempt{Pins: pins, Provider: l.def.Provider, Client: l.client})
+	l.must(err)
+	if len(pastes) != 0 || result.Via != flow.FlowPaste {
+		t.Errorf("%d pastes are left, the code came by %s", len(pastes), result.Via)
+	}
+	_, err = l.source.Enroll(t.Context(), connection.Login{
+		Draft:   connection.Header{Name: "odd", Provider: "odd", Flow: connection.FlowPaste, Pins: pins},
+		Request: result.Request, Callback: result.Callback, Client: l.client,
+	})
+	l.must(err)
+	if l.token("odd", connection.Option{}) != "at1" || l.token("odd", connection.Option{Refresh: true}) != "at2" {
+		t.Error("another token is handed out")
+	}
+}
+
+// TestRenewedAfterItsEnd: HeadHunter's way. A token is handed out until its end,
+// whatever life is asked for; a refresh ahead of it is refused here, with the time,
+// and after it there is one.
+func TestRenewedAfterItsEnd(t *testing.T) {
+	l := begin(t, "token: {renewal: {after_end: true}}\n",
+		fakes.Exchange{Request: "GET /authorize", Sends: authorize(), Callback: "code=c1"},
+		fakes.Exchange{Request: "POST /token", Sends: exchange(), Body: first},
+		fakes.Exchange{Request: "POST /token", Sends: renew(), Body: `{"access_token":"at2","refresh_token":"rt2","token_type":"bearer","expires_in":3600}`})
+	rec, err := l.connect(providers.PinOptions{})
+	l.must(err)
+	l.now = rec.ExpiresAt().Add(-time.Second)
+	if l.token("odd", connection.Option{MinTTL: time.Hour}) != "at1" {
+		t.Error("another token is handed out before the end")
+	}
+	_, err = l.source.Token(t.Context(), "odd", connection.Option{Refresh: true})
+	if !errors.Is(err, connection.ErrTemporary) || !strings.Contains(err.Error(), "only after it has ended, which is at "+rec.ExpiresAt().UTC().Format(time.RFC3339)) {
+		t.Errorf("got %v", err)
+	}
+	access, err := l.source.Token(t.Context(), "odd", connection.Option{})
+	l.must(err)
+	if !access.FreshUntil().Equal(rec.ExpiresAt()) {
+		t.Errorf("fresh until %v, the end is at %v", access.FreshUntil(), rec.ExpiresAt())
+	}
+	l.now = rec.ExpiresAt()
+	for range 2 {
+		if l.token("odd", connection.Option{}) != "at2" {
+			t.Error("it was not renewed after its end")
+		}
+	}
+}
+
+// TestRefreshSendsWhatThereIs: a field that the provider never told is left out of
+// a refresh, and so are scopes where none were asked for.
+func TestRefreshSendsWhatThereIs(t *testing.T) {
+	l := begin(t, "token: {keep: [shop], refresh_sends: [shop, scope]}\n",
+		fakes.Exchange{Request: "GET /authorize", Sends: authorize(), Callback: "code=c1"},
+		fakes.Exchange{Request: "POST /token", Sends: exchange(), Body: first},
+		fakes.Exchange{Request: "POST /token", Sends: renew(), Body: `{"access_token":"at2","token_type":"bearer","expires_in":3600,"shop":"s1"}`},
+		fakes.Exchange{Request: "POST /token", Sends: renew("shop=s1"), Body: second})
+	_, err := l.connect(providers.PinOptions{})
+	l.must(err)
+	for range 2 {
+		if l.token("odd", connection.Option{Refresh: true}) != "at2" {
+			t.Error("another token is handed out")
+		}
 	}
 }
 

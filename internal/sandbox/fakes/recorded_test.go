@@ -373,6 +373,10 @@ func (p *playback) person(a *flow.Attempt, giveUp context.CancelCauseFunc) flow.
 			giveUp(err)
 			return err
 		}
+		if a.Pins.RedirectName != "" { // the provider knows the address behind the name
+			_, query, _ := strings.Cut(address, "?")
+			address = a.Pins.RedirectURI + "?" + query
+		}
 		last <- address
 		return nil
 	}
