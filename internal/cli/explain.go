@@ -39,7 +39,11 @@ func (i explainedIssuer) PostToken(ctx context.Context, r oauth.TokenRequest) (o
 }
 
 func (i explainedIssuer) Identity(ctx context.Context, r oauth.IdentityRequest) (oauth.Account, error) {
-	i.tell("userinfo request (RFC 6750 section 2)", "endpoint: "+r.Endpoint, "access token: [redacted]")
+	lines := []string{"endpoint: " + r.Endpoint, "access token: [redacted]"}
+	if r.Query != "" {
+		lines = append(lines, "query: "+oauth.Clean(r.Query))
+	}
+	i.tell("userinfo request (RFC 6750 section 2)", lines...)
 	return i.issuerOf.Identity(ctx, r)
 }
 

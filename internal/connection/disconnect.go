@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/apiauth/apiauth/internal/oauth"
+	"github.com/apiauth/apiauth/internal/providers"
 	"github.com/apiauth/apiauth/internal/secret"
 )
 
@@ -19,8 +20,9 @@ type Farewell struct {
 }
 
 // Disconnect forgets a connection locally, always, and then revokes it at the
-// issuer where that can be done, within 10 s. A failed revocation is in the
-// Farewell, not in the error.
+// issuer where that can be done, within 10 s, or 20 s where that takes a living
+// access token and ours has ended. A failed revocation is in the Farewell, not in
+// the error.
 //
 // It returns an error that wraps ErrNotConnected when nothing is stored, and
 // the store's error when keychain items could not be removed: the files are
@@ -61,7 +63,7 @@ func (s *Source) Disconnect(ctx context.Context, name string, local bool) (Farew
 	// but a locked keychain should be known first.
 	var clientSecret secret.Text
 	if readErr == nil && !local && f.Err == nil {
-		clientSecret, err = s.secretFor(ctx, &rec.Header)
+		clientSecret, err = s.secretToRevoke(ctx, rec)
 		if err != nil {
 			f.Err = err
 		}
@@ -72,7 +74,9 @@ func (s *Source) Disconnect(ctx context.Context, name string, local bool) (Farew
 	if local {
 		f.Skipped, f.Err = true, nil
 	} else if readErr == nil && f.Err == nil {
-		f.Revoked, f.Err = s.revoke(ctx, rec, refresh, clientSecret)
+		if rec, f.Err = s.enliven(ctx, rec, refresh, clientSecret); f.Err == nil {
+			f.Revoked, f.Err = s.revoke(ctx, rec, refresh, clientSecret, false)
+		}
 	}
 	if delErr != nil {
 		return f, fmt.Errorf("disconnect %q: the files are gone, the keychain items are not: %w", name, delErr)
@@ -101,7 +105,50 @@ func (s *Source) newest(ctx context.Context, guard Guard, rec *Record) (secret.T
 	return secret.Text{}, fmt.Errorf("the refresh token could not be read, so it could not be revoked: %w", err)
 }
 
-func (s *Source) revoke(ctx context.Context, rec *Record, refresh, clientSecret secret.Text) (bool, error) {
+// secretToRevoke is the client's secret, if the provider wants it to end a grant.
+func (s *Source) secretToRevoke(ctx context.Context, rec *Record) (secret.Text, error) {
+	switch rec.Pins.Revocation.Auth {
+	case providers.AuthBearer, providers.AuthNone, providers.AuthOmitted:
+		if !s.tooLate(rec) {
+			return secret.Text{}, nil
+		}
+	}
+	return s.secretFor(ctx, &rec.Header)
+}
+
+// tooLate reports whether the grant ends by its access token only, and that has
+// ended before.
+func (s *Source) tooLate(rec *Record) bool {
+	end := rec.ExpiresAt()
+	return rec.Pins.Revocation.ByAccessToken() && rec.HasRefresh && !end.IsZero() && !end.After(s.Now())
+}
+
+// enliven returns rec with an access token that lives, where its grant can be
+// ended by one only. It is the one refresh without a journal: rec is deleted
+// already, nothing of the answer is kept, and a lost one leaves what a failed
+// revocation leaves.
+func (s *Source) enliven(ctx context.Context, rec *Record, refresh, clientSecret secret.Text) (*Record, error) {
+	if !s.tooLate(rec) || refresh.IsZero() {
+		return rec, nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeTimeout)
+	defer cancel()
+	ans, err := s.Issuer.PostToken(ctx, RefreshRequest(&rec.Pins, Client(&rec.Pins, clientSecret), refresh))
+	if err != nil {
+		return rec, fmt.Errorf("get a living access token to revoke with: %w", err)
+	}
+	tok, err := oauth.ParseToken(ans, rules(&rec.Pins))
+	if err != nil {
+		return rec, fmt.Errorf("get a living access token to revoke with: %w", err)
+	}
+	alive := *rec
+	alive.Body.Access = tok.Access
+	return &alive, nil
+}
+
+// revoke ends the grant of rec. foreign says that its access token is any token of
+// that provider.
+func (s *Source) revoke(ctx context.Context, rec *Record, refresh, clientSecret secret.Text, foreign bool) (bool, error) {
 	p := &rec.Pins
 	switch p.Revocation.Style {
 	case "", "none", "page":
@@ -116,10 +163,13 @@ func (s *Source) revoke(ctx context.Context, rec *Record, refresh, clientSecret 
 		Access:                rec.Body.Access,
 		Refresh:               refresh,
 		Subject:               rec.Account.Subject,
+		Foreign:               foreign,
 		Rename:                p.Token.Rename,
-		Format:                p.Revocation.Request,
-		ByAccess:              p.Revocation.Token == "access_token",
 		AllowInsecureLoopback: p.AllowInsecureLoopback,
+	}
+	if r := &p.Revocation; r.Style == providers.RevokeRequest {
+		req.Rename = r.Rename
+		req.Manner = oauth.Manner{Method: r.Method, Format: r.Request, Auth: r.Auth, Token: r.Token, Params: r.Params}
 	}
 	err := s.Issuer.Revoke(ctx, req)
 	if oauth.ErrorCode(err) == "invalid_client" {

@@ -303,6 +303,7 @@ func (s *Source) identifyAs(ctx context.Context, rec *Record, c oauth.Client) (A
 		Name:                  p.APIAuth.Name,
 		Prefix:                p.APIAuth.Prefix,
 		Headers:               p.Identity.Headers,
+		Query:                 p.Identity.Query,
 		Subject:               p.Identity.Subject,
 		Label:                 p.Identity.Label,
 		AllowInsecureLoopback: p.AllowInsecureLoopback,

@@ -55,6 +55,11 @@ func (s *Source) stored(ctx context.Context, key Key, guard Guard) (*Record, err
 // It returns an error that wraps ErrNotConnected when nothing is stored.
 func (s *Source) Revoke(ctx context.Context, name string) (Farewell, error) {
 	key := Key{Project: s.Project, Name: name}
+	if h, err := s.Store.Header(key); err == nil && s.tooLate(&Record{Header: *h}) {
+		// Why it cannot be renewed does not matter: the issuer says what comes
+		// of a token that has ended.
+		_, _ = s.Token(ctx, name, Option{})
+	}
 	guard, err := s.Store.Lock(ctx, key, s.lockWait())
 	if err != nil {
 		return Farewell{}, fmt.Errorf("revoke %q: %w", name, err)
@@ -65,11 +70,11 @@ func (s *Source) Revoke(ctx context.Context, name string) (Farewell, error) {
 		return Farewell{}, err
 	}
 	f := Farewell{Header: rec.Header, Known: true}
-	clientSecret, err := s.secretFor(ctx, &rec.Header)
+	clientSecret, err := s.secretToRevoke(ctx, rec)
 	if err != nil {
 		return f, fmt.Errorf("revoke %q: %w", name, err)
 	}
-	f.Revoked, f.Err = s.revoke(ctx, rec, rec.Body.Refresh, clientSecret)
+	f.Revoked, f.Err = s.revoke(ctx, rec, rec.Body.Refresh, clientSecret, false)
 	switch {
 	case errors.Is(f.Err, oauth.ErrNoRevocation):
 		f.Err = nil
@@ -78,8 +83,8 @@ func (s *Source) Revoke(ctx context.Context, name string) (Farewell, error) {
 	case f.Err != nil:
 		return f, fmt.Errorf("revoke %q: %w", name, f.Err)
 	}
-	if f.Revoked && rec.Pins.Revocation.Style == "rfc7009" && !rec.Body.Refresh.IsZero() && !rec.Body.Access.IsZero() {
-		_, f.Err = s.revoke(ctx, rec, secret.Text{}, clientSecret)
+	if f.Revoked && rec.Pins.Revocation.EachToken() && !rec.Body.Refresh.IsZero() && !rec.Body.Access.IsZero() {
+		_, f.Err = s.revoke(ctx, rec, secret.Text{}, clientSecret, false)
 	}
 	if err := guard.Delete(context.WithoutCancel(ctx)); err != nil {
 		return f, fmt.Errorf("revoke %q: the files are gone, the keychain items are not: %w", name, err)
@@ -88,20 +93,24 @@ func (s *Source) Revoke(ctx context.Context, name string) (Farewell, error) {
 }
 
 // RevokeToken asks the issuer of a connection to end a token that is not stored:
-// one that was replaced, or of another grant of the same client.
+// one that was replaced, or of another grant of the same client. It is false
+// without an error where there is no way to ask for that.
 func (s *Source) RevokeToken(ctx context.Context, name string, token secret.Text) (bool, error) {
 	rec, err := s.Stored(ctx, name)
 	if err != nil {
 		return false, err
 	}
-	clientSecret, err := s.secretFor(ctx, &rec.Header)
+	clientSecret, err := s.secretToRevoke(ctx, rec)
 	if err != nil {
 		return false, fmt.Errorf("revoke a token of %q: %w", name, err)
 	}
 	other := *rec
 	other.Body = Body{Access: token}
-	ok, err := s.revoke(ctx, &other, secret.Text{}, clientSecret)
-	if err != nil && temporary(err) {
+	ok, err := s.revoke(ctx, &other, secret.Text{}, clientSecret, true)
+	switch {
+	case errors.Is(err, oauth.ErrNoRevocation):
+		return false, nil // the provider takes refresh tokens only, and this may be one or not
+	case err != nil && temporary(err):
 		return false, definite(ErrTemporary, err, "revoke a token of %q", name)
 	}
 	return ok, err

@@ -2,6 +2,7 @@ package oauth
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"net/url"
 	"strings"
@@ -18,6 +19,9 @@ type IdentityRequest struct {
 	// Name, or "basic" (as the user name).
 	In, Name, Prefix string
 	Headers          map[string]string
+	// Query is a GraphQL query, sent by POST as {"query": …}. Without one the
+	// request is a GET.
+	Query string
 	// Subject and Label are paths in the answer, such as "id" or "sys.id".
 	// Each may be a comma list of alternatives, of which the first that has a
 	// value counts. Without a label the subject serves.
@@ -41,19 +45,27 @@ func (h *HTTP) Identity(ctx context.Context, r IdentityRequest) (Account, error)
 	if err != nil {
 		return Account{}, err
 	}
-	body, err := h.getBody(ctx, r, endpoint, header)
+	c := call{method: http.MethodGet, url: endpoint, header: header, loopback: r.AllowInsecureLoopback}
+	if r.Query != "" {
+		c.method = http.MethodPost
+		header.Set("Content-Type", "application/json")
+		if c.body, err = json.Marshal(map[string]string{"query": r.Query}); err != nil {
+			return Account{}, refusef("write the question about the account as JSON")
+		}
+	}
+	body, err := h.bodyOf(ctx, r, c)
 	if err != nil {
 		return Account{}, err
 	}
 	return AccountIn(body, r.Subject, r.Label)
 }
 
-// getBody returns the body of a 2xx answer of an API.
-func (h *HTTP) getBody(ctx context.Context, r IdentityRequest, endpoint string, header http.Header) ([]byte, error) {
-	c := call{method: http.MethodGet, url: endpoint, header: header, limit: maxBody, loopback: r.AllowInsecureLoopback}
+// bodyOf returns the body of a 2xx answer of an API.
+func (h *HTTP) bodyOf(ctx context.Context, r IdentityRequest, c call) ([]byte, error) {
+	c.limit = maxBody
 	if UsesCertificate(r.Client.Method) {
 		var err error
-		if c.presents, err = r.Client.certificate(endpoint, h.clock(endpoint)); err != nil {
+		if c.presents, err = r.Client.certificate(c.url, h.clock(c.url)); err != nil {
 			return nil, err
 		}
 		c.presents.optional = true

@@ -18,7 +18,7 @@ var ErrNoRevocation = errors.New("the provider has no way to revoke this grant b
 
 // RevokeRequest ends a grant at the provider.
 type RevokeRequest struct {
-	// Style is rfc7009, box, github, stripe-connect or contentful.
+	// Style is rfc7009, request, github, stripe-connect or contentful.
 	Style string
 	// Endpoint is the revocation endpoint; for github and contentful the base
 	// of the API. The named styles default to the provider's own, except with
@@ -29,12 +29,12 @@ type RevokeRequest struct {
 	Refresh  secret.Text
 	Subject  string // stripe-connect: the account id
 	Headers  map[string]string
-	Rename   map[string]string // as in TokenRequest; rfc7009 only
-	// Format is FormatForm (default), or FormatJSON for the token alone, without
-	// a hint; ByAccess hands in the access token although there is a refresh
-	// token. Both for rfc7009 only.
-	Format   string
-	ByAccess bool
+	Rename   map[string]string // as in TokenRequest; rfc7009 and request
+	// Manner describes the request of the style request.
+	Manner Manner
+	// Foreign says that Access is a token of any kind, of which nothing more is
+	// known: one that is not taken as an access token need not have ended.
+	Foreign bool
 	// AllowInsecureLoopback permits http to a loopback address.
 	AllowInsecureLoopback bool
 }
@@ -49,14 +49,14 @@ func (h *HTTP) Revoke(ctx context.Context, r RevokeRequest) error {
 	if r.Endpoint == "" && r.AllowInsecureLoopback {
 		return ErrNoRevocation
 	}
-	if r.Style != "rfc7009" && UsesKey(r.Client.Method) {
+	if r.Style != "rfc7009" && r.Style != "request" && UsesKey(r.Client.Method) {
 		return ErrNoRevocation // the other ways send the client's secret, and this one is a private key
 	}
 	switch r.Style {
 	case "rfc7009":
 		return h.revokeStandard(ctx, r)
-	case "box":
-		return h.revokeBox(ctx, r)
+	case "request":
+		return h.revokeSo(ctx, r)
 	case "github":
 		return h.revokeGitHub(ctx, r)
 	case "stripe-connect":
@@ -67,24 +67,19 @@ func (h *HTTP) Revoke(ctx context.Context, r RevokeRequest) error {
 	return ErrNoRevocation
 }
 
-// revokeStandard follows RFC 7009, and those who send the same as JSON. Revoking
-// a refresh token ends the access tokens of the grant too (section 2.1: SHOULD),
-// so that one request does.
+// revokeStandard follows RFC 7009. Revoking a refresh token ends the access
+// tokens of the grant too (section 2.1: SHOULD), so that one request does.
 func (h *HTTP) revokeStandard(ctx context.Context, r RevokeRequest) error {
 	if r.Endpoint == "" {
 		return ErrNoRevocation // no default: every issuer has its own
 	}
 	token, hint := r.Refresh, "refresh_token"
-	if token.IsZero() || r.ByAccess && !r.Access.IsZero() {
+	if token.IsZero() {
 		token, hint = r.Access, "access_token"
-	}
-	form := Form{{Name: "token", Secret: token}}
-	if r.Format != FormatJSON {
-		form = append(form, Param{Name: "token_type_hint", Value: hint})
 	}
 	a, err := h.postForm(ctx, TokenRequest{
 		Endpoint: r.Endpoint, Client: r.Client, Headers: r.Headers, Rename: r.Rename, AllowInsecureLoopback: r.AllowInsecureLoopback,
-		Form: form, Format: r.Format,
+		Form: Form{{Name: "token", Secret: token}, {Name: "token_type_hint", Value: hint}},
 	}, maxBody)
 	if err != nil {
 		return err
@@ -96,24 +91,6 @@ func (h *HTTP) revokeStandard(ctx context.Context, r RevokeRequest) error {
 		return nil
 	}
 	return err
-}
-
-// revokeBox: client and token in the body; either token takes the pair along.
-func (h *HTTP) revokeBox(ctx context.Context, r RevokeRequest) error {
-	token := r.Refresh
-	if token.IsZero() {
-		token = r.Access
-	}
-	client := r.Client
-	client.Method = AuthPost
-	a, err := h.postForm(ctx, TokenRequest{
-		Endpoint: cmp.Or(r.Endpoint, "https://api.box.com/oauth2/revoke"), Client: client,
-		Form: Form{{Name: "token", Secret: token}}, AllowInsecureLoopback: r.AllowInsecureLoopback,
-	}, maxBody)
-	if err != nil {
-		return err
-	}
-	return revoked(a)
 }
 
 // revokeStripe deauthorizes a connected account; the platform's secret key is

@@ -3,6 +3,7 @@ package oauth
 import (
 	"context"
 	"encoding/json"
+	"net/http"
 )
 
 // maxSites is how many sites of an account are looked at.
@@ -33,7 +34,7 @@ func (h *HTTP) Sites(ctx context.Context, r SitesRequest) ([]Site, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, err := h.getBody(ctx, r.IdentityRequest, endpoint, header)
+	body, err := h.bodyOf(ctx, r.IdentityRequest, call{method: http.MethodGet, url: endpoint, header: header, loopback: r.AllowInsecureLoopback})
 	if err != nil {
 		return nil, err
 	}

@@ -55,7 +55,8 @@ func TestCatalogue(t *testing.T) {
 			}
 			for _, url := range []string{pins.AuthorizationEndpoint, pins.TokenEndpoint, pins.DeviceAuthorizationEndpoint, pins.RevocationEndpoint,
 				pins.IntrospectionEndpoint, pins.UserinfoEndpoint, pins.RefreshEndpoint} {
-				if url != "" && !strings.HasPrefix(url, "https://") {
+				// An origin that is told later is checked when it is known.
+				if url != "" && !strings.HasPrefix(url, "https://") && !strings.HasPrefix(url, "{") {
 					t.Errorf("the endpoint %s is not https", url)
 				}
 			}
@@ -138,6 +139,9 @@ func TestCatalogueHosts(t *testing.T) {
 			for _, url := range []string{pins.AuthorizationEndpoint, pins.TokenEndpoint, pins.DeviceAuthorizationEndpoint, pins.RevocationEndpoint, pins.IntrospectionEndpoint, pins.UserinfoEndpoint, pins.RefreshEndpoint} {
 				if url == "" {
 					continue
+				}
+				if pins.Declared != nil && strings.Contains(url, "{") {
+					continue // told later, and held to the hosts of the API then: TestBindAPI
 				}
 				host, err := providers.URLHost(url)
 				if err != nil {

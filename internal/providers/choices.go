@@ -1,6 +1,9 @@
 package providers
 
-import "slices"
+import (
+	"net/http"
+	"slices"
+)
 
 // Choices returns the only values that the key at path may have, nil where it is
 // not one of a few. A path is written with dots; [] stands for an entry of a list,
@@ -53,7 +56,17 @@ func Choices(path string) []string {
 	case "api.pagination[].style":
 		return []string{PagesLink, PagesNextURL, PagesCursor, PagesLastItem, PagesOffset}
 	case "revocation.style":
-		return []string{"rfc7009", "page", "none", "github", "box", "stripe-connect", "contentful"}
+		return []string{RevokeStandard, RevokeRequest, RevokePage, RevokeNone, "github", "stripe-connect", "contentful"}
+	case "revocation.method":
+		return []string{http.MethodPost, http.MethodDelete, http.MethodGet}
+	case "revocation.request":
+		return []string{RequestForm, RequestJSON, RequestQuery}
+	case "revocation.auth":
+		return []string{AuthBearer, AuthNone, AuthBasic, AuthPost, AuthSecretUser, AuthOmitted}
+	case "revocation.token":
+		return []string{TokenAccess, TokenRefresh}
+	case "revocation.rename{key}":
+		return []string{"token", "client_id", "client_secret"}
 	}
 	return nil
 }

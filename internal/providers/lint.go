@@ -49,6 +49,9 @@ func Lint(p *Provider) []Finding {
 	if p.Revocation.Style == "none" {
 		missing("revocation.notes", p.Revocation.Notes, "what to do instead of revoking")
 	}
+	if p.Revocation.pin().ByAccessToken() && p.Revocation.Page == "" {
+		missing("revocation.notes", p.Revocation.Notes, "what a person does when no living access token is left to revoke with")
+	}
 	if !keyOnly {
 		missing("token.rotates", p.Token.Rotates, "whether refresh tokens are replaced")
 	}

@@ -158,8 +158,8 @@ func checkRedirect(redirect string) error {
 // schema, so that the first fault is the first to mend.
 func (p *Provider) validate(origin Origin) *fault {
 	for _, check := range []func(Origin) *fault{
-		p.validateNames, p.validateVariables, p.validateEndpoints, p.validateClient, p.validateScopes, p.validateToken,
-		p.validateDialect, p.validateGrants, p.validateAPI, p.validateSite, p.validateUse, p.validateRest,
+		p.validateNames, p.validateVariables, p.validateEndpoints, p.validateClient, p.validateScopes, p.validateToken, p.validateIdentity,
+		p.validateDialect, p.validateGrants, p.validateAPI, p.validateSite, p.validateUse, p.validateRevocation, p.validateRest,
 	} {
 		if bad := check(origin); bad != nil {
 			return bad
@@ -586,9 +586,6 @@ func (p *Provider) validateToken(Origin) *fault {
 			}
 		}
 	}
-	if !may("identity.from", p.Identity.From) {
-		return faultAt(oneOf(p.Identity.From, Choices("identity.from")...), "identity", "from")
-	}
 	return nil
 }
 
@@ -774,27 +771,6 @@ func checkPlaceholder(shape string) error {
 }
 
 func (p *Provider) validateRest(origin Origin) *fault {
-	switch style := p.Revocation.Style; {
-	case style == "", style == "none":
-	case !may("revocation.style", style):
-		return faultAt(oneOf(style, Choices("revocation.style")...), "revocation", "style")
-	case style == "page" && p.Revocation.Page == "":
-		return faultAt("the style page needs a page", "revocation", "style")
-	case style != "page" && p.RevocationEndpoint == "" && !p.NeedsDiscovery():
-		return faultAt("the style "+style+" needs revocation_endpoint", "revocation", "style")
-	}
-	for _, way := range []struct {
-		key, value string
-		values     []string
-	}{{"request", p.Revocation.Request, []string{"form", "json"}}, {"token", p.Revocation.Token, []string{"refresh_token", "access_token"}}} {
-		switch {
-		case way.value == "":
-		case !slices.Contains(way.values, way.value):
-			return faultAt(oneOf(way.value, way.values...), "revocation", way.key)
-		case p.Revocation.Style != "rfc7009":
-			return faultAt("only the style rfc7009 has this", "revocation", way.key)
-		}
-	}
 	for _, page := range []struct{ key, url string }{{"revocation", p.Revocation.Page}, {"register", p.Register.Page}} {
 		if page.url == "" {
 			continue

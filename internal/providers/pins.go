@@ -175,14 +175,7 @@ type IdentityPin struct {
 	Label   string            `json:"label,omitempty"`
 	From    string            `json:"from,omitempty"`
 	Headers map[string]string `json:"headers,omitempty"`
-}
-
-// RevocationPin is Revocation, resolved.
-type RevocationPin struct {
-	Style   string `json:"style,omitempty"`
-	Page    string `json:"page,omitempty"`
-	Request string `json:"request,omitempty"`
-	Token   string `json:"token,omitempty"`
+	Query   string            `json:"query,omitempty"` // GraphQL, by POST
 }
 
 // PinOptions say for which client and flow a definition is pinned.
@@ -320,8 +313,9 @@ func (d *Definition) Pin(o PinOptions) (Pins, error) {
 			Label:   p.Identity.Label,
 			From:    cmp.Or(p.Identity.From, "userinfo"),
 			Headers: maps.Clone(p.Identity.Headers),
+			Query:   p.Identity.Query,
 		},
-		Revocation:            RevocationPin{Style: cmp.Or(p.Revocation.Style, "none"), Request: p.Revocation.Request, Token: p.Revocation.Token},
+		Revocation:            p.Revocation.pin(),
 		Env:                   p.Env,
 		Placeholder:           p.Placeholder,
 		GitHosts:              expandAll(p.GitHosts, values),
@@ -436,6 +430,9 @@ func (p *Pins) finish(provider *Provider, values map[string]string) error {
 			}
 			p.APIHosts[i] = normal
 		}
+	}
+	if err := provider.Revocation.leadsHome(p.RevocationEndpoint, p.APIHosts); err != nil {
+		return fmt.Errorf("revocation_endpoint: %w", err)
 	}
 	if open {
 		p.Declared = &Declared{
@@ -721,7 +718,9 @@ func (p Pins) Changes(now Pins) []Change {
 	compareKnown("redirect_name", p.RedirectName, now.RedirectName)
 	compare("jwt_bearer", p.JWTBearer.String(), now.JWTBearer.String())
 	compareKnown("token_exchange", p.Exchange.String(), now.Exchange.String())
+	compareKnown("identity.query", p.Identity.Query, now.Identity.Query)
 	compareKnown("site.endpoint", p.Site.String(), now.Site.String())
+	compareKnown("revocation", p.Revocation.String(), now.Revocation.String())
 	if p.ClientID != now.ClientID {
 		compare("client_id", p.ClientID, now.ClientID)
 	} else if p.DefinitionClientID != "" && p.DefinitionClientID == p.ClientID {

@@ -379,6 +379,9 @@ type Identity struct {
 	Subject string            `yaml:"subject"` // path such as "id" or "sys.id"
 	Label   string            `yaml:"label"`
 	Headers map[string]string `yaml:"headers"`
+	// Query is a GraphQL query, which goes to userinfo_endpoint by POST as
+	// {"query": …}. It is sent as it stands.
+	Query string `yaml:"query"`
 	// From is userinfo (default) or token: fields of the token response
 	// (Stripe's stripe_user_id).
 	From string `yaml:"from"`
@@ -439,21 +442,6 @@ type APIAuth struct {
 	In     string `yaml:"in"`     // header (default) | query | basic (as the user name)
 	Name   string `yaml:"name"`   // default Authorization
 	Prefix string `yaml:"prefix"` // default "Bearer " for the Authorization header
-}
-
-// Revocation says how a grant ends at the provider.
-type Revocation struct {
-	// Style is rfc7009, page, none, or a named style: github, box,
-	// stripe-connect, contentful.
-	Style string `yaml:"style"`
-	// Request is how a request of the style rfc7009 is sent: form (default), or
-	// json with the token alone.
-	Request string `yaml:"request"`
-	// Token is what such a request hands in: refresh_token (default, where there
-	// is one) or access_token.
-	Token string `yaml:"token"`
-	Page  string `yaml:"page"` // where a person reviews and removes access
-	Notes string `yaml:"notes"`
 }
 
 // Register says where and how a client is registered.

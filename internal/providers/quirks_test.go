@@ -105,6 +105,18 @@ func TestEveryQuirkHasAnEntry(t *testing.T) {
 		{"127.0.0.1 and not localhost", redirect(func(u string) bool { return strings.HasPrefix(u, "http://127.0.0.1") })},
 		{"a fixed port", redirect(func(u string) bool { return strings.HasPrefix(u, "http://") && !strings.Contains(u, ":*") })},
 		{"any free port", redirect(func(u string) bool { return strings.Contains(u, ":*") })},
+		{"revocation with the token itself", func(p entry) bool { return p.Revocation.Auth == providers.AuthBearer }},
+		{"revocation by DELETE", func(p entry) bool { return p.Revocation.Method == "DELETE" }},
+		{"revocation by GET", func(p entry) bool { return p.Revocation.Method == "GET" }},
+		{"revocation as JSON", func(p entry) bool { return p.Revocation.Request == "json" }},
+		{"revocation in the query of a POST", func(p entry) bool { return p.Revocation.Request == "query" && p.Revocation.Method == "" }},
+		{"revocation with another client authentication", func(p entry) bool {
+			return p.Revocation.Auth == "client_secret_basic" && p.TokenEndpointAuthMethod == "client_secret_post"
+		}},
+		{"revocation with names of its own", func(p entry) bool { return len(p.Revocation.Rename) > 0 }},
+		{"revocation with a grant type of its own", func(p entry) bool { return p.Revocation.Params["grant_type"] != "" }},
+		{"revocation by the access token only", func(p entry) bool { return p.Revocation.Token == providers.TokenAccess }},
+		{"identity by GraphQL", func(p entry) bool { return p.Identity.Query != "" }},
 		{"a consent that ends", func(p entry) bool { return p.Token.GrantLifetime != 0 }},
 	}
 	for _, quirk := range quirks {

@@ -121,8 +121,8 @@ func TestEditsAreReadable(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, e := range edits {
-		if !strings.Contains("ABCDEFP", e.id[:1]) {
-			t.Errorf("%s: groups are A to F, and P", e.id)
+		if !strings.Contains("ABCDEFLPX", e.id[:1]) {
+			t.Errorf("%s: groups are A to F, L, P and X", e.id)
 		}
 	}
 }

@@ -172,7 +172,7 @@ jwt_bearer:
   auth_method: omitted
   lifetime: 60s
 token_exchange: {scopes: [less], resources: ["https://api.whole.example"], audiences: [api], auth_method: omitted}
-identity: {subject: id, label: name, headers: {X-Version: "1"}, from: userinfo}
+identity: {subject: id, label: name, headers: {X-Version: "1"}, from: userinfo, query: "{ viewer { id } }"}
 site: {endpoint: https://api.whole.example/sites, list: data, label: name, keep: {site_id: id}}
 api:
   base_url: https://{region}.api.whole.example/v1
@@ -188,7 +188,7 @@ env: WHOLE_TOKEN
 placeholder: whole_{36}
 git_hosts: [git.whole.example]
 git_username: oauth2
-revocation: {style: rfc7009, page: https://whole.example/apps, notes: none, request: form, token: refresh_token}
+revocation: {style: request, page: https://whole.example/apps, notes: none, method: POST, request: form, auth: none, token: refresh_token, rename: {token: access_token}, params: {type: all}}
 register: {page: https://whole.example/register, steps: [Press the button.], notes: none, redirect_uri: none}
 notes: [one]
 sources:

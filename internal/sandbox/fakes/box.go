@@ -152,7 +152,7 @@ api:
   hosts: ["%HOST%"]
 env: BOX_ACCESS_TOKEN
 placeholder: "{32}"
-revocation: {style: box}
+revocation: {style: request, auth: client_secret_post}
 `)
 	return f
 }

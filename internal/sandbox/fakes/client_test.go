@@ -134,7 +134,10 @@ func TestCatalogueAgainstFakes(t *testing.T) {
 			}
 			err = web.Revoke(ctx, oauth.RevokeRequest{
 				Style: pins.Revocation.Style, Endpoint: pins.RevocationEndpoint, Client: client, Access: token.Access, Refresh: token.Refresh,
-				Subject: who.Subject, AllowInsecureLoopback: true,
+				Subject: who.Subject, Rename: pins.Revocation.Rename, AllowInsecureLoopback: true,
+				Manner: oauth.Manner{
+					Method: pins.Revocation.Method, Format: pins.Revocation.Request, Auth: pins.Revocation.Auth, Token: pins.Revocation.Token, Params: pins.Revocation.Params,
+				},
 			})
 			if err != nil {
 				t.Errorf("revoke: %v", err)

@@ -25,7 +25,7 @@ type Exchange struct {
 	Sends   map[string]string
 	Ignores []string
 	// Type is the content type that the request must have; default that of a
-	// form, where there is a body.
+	// form for a POST, and NoBody for other methods.
 	Type string
 	// Header holds headers that the request must have, exactly or "*"; "" means
 	// that the request must not have it.
@@ -38,6 +38,7 @@ type Exchange struct {
 	// request; its state is added.
 	Callback string
 	// Status, Answers, AnswerHeader and Body are the answer: default 200, JSON.
+	// %URL% in Body is the table's.
 	Status       int
 	Answers      string
 	AnswerHeader map[string]string
@@ -45,7 +46,13 @@ type Exchange struct {
 	// Repeats says that the same request is answered so again, as often as it
 	// comes. Nothing follows such a step.
 	Repeats bool
+	// Drop closes the connection instead of an answer.
+	Drop bool
 }
+
+// NoBody is the Type of a request without a body: what it sends stands in its
+// query.
+const NoBody = "no body"
 
 // Table is a provider that plays a table of requests and answers. A request that
 // is not the next of its table is answered with 418 and remembered; so is one
@@ -133,6 +140,9 @@ func (t *Table) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, to+"?"+step.Callback+"&state="+url.QueryEscape(sent["state"]), http.StatusFound)
 		return
 	}
+	if step.Drop {
+		panic(http.ErrAbortHandler)
+	}
 	kind := step.Answers
 	if kind == "" {
 		kind = "application/json"
@@ -144,7 +154,7 @@ func (t *Table) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if step.Status != 0 {
 		w.WriteHeader(step.Status)
 	}
-	_, _ = io.WriteString(w, step.Body)
+	_, _ = io.WriteString(w, strings.ReplaceAll(step.Body, "%URL%", t.URL))
 }
 
 // redirectName is the parameter that carries the redirect where it is renamed.
@@ -160,13 +170,17 @@ func (e Exchange) redirectName() string {
 // read returns what a request carries.
 func (e Exchange) read(r *http.Request) (map[string]string, error) {
 	values := r.URL.Query()
-	if r.Method != http.MethodGet {
-		if len(values) > 0 {
-			return nil, fmt.Errorf("a %s has a query", r.Method)
+	want := e.Type
+	if want == "" && r.Method == http.MethodPost {
+		want = "application/x-www-form-urlencoded"
+	}
+	if want == "" || want == NoBody {
+		if n, _ := io.Copy(io.Discard, io.LimitReader(r.Body, 1)); n > 0 {
+			return nil, errors.New("there is a body")
 		}
-		want := e.Type
-		if want == "" {
-			want = "application/x-www-form-urlencoded"
+	} else {
+		if len(values) > 0 {
+			return nil, errors.New("beside the body there is a query")
 		}
 		if got := r.Header.Get("Content-Type"); got != want {
 			return nil, fmt.Errorf("the content type is %q, not %q", got, want)
