@@ -27,6 +27,9 @@ const (
 	EventDisconnect = "disconnect"
 	// EventRekey is the first line under the new sealing key of a connection.
 	EventRekey = "rekey"
+	// EventRenamed is the first line under the new name of a connection; Detail is
+	// the name before.
+	EventRenamed = "renamed"
 	// EventRefused is a token that was asked for and could not be had, because
 	// the grant has ended.
 	EventRefused = "refused"

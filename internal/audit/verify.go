@@ -43,8 +43,9 @@ func Exists(path string) bool {
 
 // Read reads the log and, when it has a key, proves every line: its code covers
 // the line and the code before, so that a change, a removal and another order
-// show; the end that is written down shows what was cut off. A lock is taken when
-// there is one, so that no line is half written.
+// show; the end that is written down shows what was cut off, and the anchor that
+// both were put back. A lock is taken when there is one, so that no line is half
+// written.
 func (l *Log) Read() (*History, error) {
 	if l.Lock != nil {
 		release, err := l.Lock()
@@ -56,7 +57,7 @@ func (l *Log) Read() (*History, error) {
 	h := &History{}
 	p := prover{h: h}
 	if l.Key != nil {
-		p.chain, p.id = newChain(l.Key), keyID(l.Key)
+		p.chain, p.id, p.anchor = newChain(l.Key), keyID(l.Key), l.Anchor
 		if f, err := os.Open(l.Path + stateSuffix); err == nil {
 			p.state, p.known = l.readState(f)
 			_ = f.Close()
@@ -86,11 +87,12 @@ func (l *Log) Read() (*History, error) {
 
 // prover goes through the lines of a log.
 type prover struct {
-	h     *History
-	chain *chain
-	id    string
-	state state
-	known bool
+	h      *History
+	chain  *chain
+	id     string
+	anchor Anchor
+	state  state
+	known  bool
 
 	last  uint64 // number of the last line under the key
 	mac   []byte // its code
@@ -149,6 +151,8 @@ func (p *prover) line(name string, l *Line) {
 		p.fault(name, p.lines, "its code is wrong: the line, or the one before, was changed")
 	case l.Event == EventResumed:
 		p.fault(name, p.lines, "the log was not as it had been left: "+l.Detail)
+	case l.Number == p.anchor.Last && hex.EncodeToString(l.mac) != p.anchor.MAC:
+		p.fault(name, p.lines, "the line is another one than the record has sealed: another copy of the log was put in place")
 	default:
 		p.h.Checked++
 	}
@@ -158,6 +162,8 @@ func (p *prover) line(name string, l *Line) {
 // end compares the last line with what is written down about it.
 func (p *prover) end(name string, found bool) {
 	switch {
+	case !found && p.anchor.Last > 0:
+		p.fault(name, 0, fmt.Sprintf("the log is missing, and the record has sealed its line number %d", p.anchor.Last))
 	case !found:
 	case !p.known && p.last > 0:
 		p.fault(name, 0, "its end is not written down beside it, or that was changed")
@@ -165,6 +171,8 @@ func (p *prover) end(name string, found bool) {
 		p.fault(name, 0, "no line is under the key of the connection")
 	case p.known && p.last < p.state.Last:
 		p.fault(name, p.lines, fmt.Sprintf("it ends here, and line number %d was the last: lines were cut off", p.state.Last))
+	case p.last < p.anchor.Last:
+		p.fault(name, p.lines, fmt.Sprintf("it ends with line number %d, and the record has sealed number %d: an older copy was put back", p.last, p.anchor.Last))
 	case p.known && p.last == p.state.Last && hex.EncodeToString(p.mac) != p.state.MAC:
 		p.fault(name, p.lines, "the last line is not the one that was written")
 	}

@@ -265,7 +265,7 @@ func (ws *workspace) history(ctx context.Context, s *store.Store, e *statusEntry
 	}
 	log := &audit.Log{Path: path}
 	if verify && e.Header != nil {
-		if log, err = openAudit(ctx, s, key); err != nil {
+		if log, err = s.AuditLog(ctx, key); err != nil {
 			return nil, err
 		}
 		if !audit.Exists(path) {
