@@ -143,7 +143,7 @@ func (l *Log) moor(st *state) (odd string) {
 		return ""
 	}
 	if !l.holds(st, l.Anchor) {
-		odd = fmt.Sprintf("line number %d that is sealed in the record is not in it: an older copy was put back", l.Anchor.Last)
+		odd = fmt.Sprintf("line number %d that is sealed in the record is not in it: an older copy was put back, or the machine lost its power", l.Anchor.Last)
 	}
 	st.Anchor = l.Anchor
 	return odd
@@ -176,30 +176,38 @@ func (l *Log) holds(st *state, a Anchor) bool {
 	return false
 }
 
-// Reached makes the log durable and returns the anchor for the lines that it has
-// now. That is the one before where the log does not go on from there, or was
-// not looked at by Append since.
+// Reached returns the anchor for the lines that the log has now. That is the one
+// before where the log does not go on from there, or was not looked at by Append
+// since.
 func (l *Log) Reached(now time.Time) Anchor {
-	end, err := openRegular(l.Path+stateSuffix, os.O_RDWR)
+	end, err := openRegular(l.Path+stateSuffix, os.O_RDONLY)
+	if errors.Is(err, fs.ErrNotExist) && l.Anchor.Last == 0 {
+		return Anchor{At: now}
+	}
 	if err != nil {
 		return l.Anchor
 	}
 	defer end.Close()
 	st, known := l.readState(end)
-	if !known || st.Key != keyID(l.Key) || st.Last <= l.Anchor.Last || !l.Anchor.same(st.Anchor) && !l.holds(&st, l.Anchor) {
-		return l.Anchor
-	}
-	f, err := openRegular(l.Path, os.O_RDWR)
-	if err != nil {
-		return l.Anchor
-	}
-	defer f.Close()
-	// After a power failure a log that is shorter than its anchor would look
-	// like an older one.
-	if f.Sync() != nil || end.Sync() != nil {
+	if !known || st.Key != keyID(l.Key) || st.Last < l.Anchor.Last || !l.Anchor.same(st.Anchor) && !l.holds(&st, l.Anchor) {
 		return l.Anchor
 	}
 	return Anchor{Last: st.Last, MAC: st.MAC, At: now}
+}
+
+// Sync waits until the log is on the disk. After a power failure one that is
+// shorter than its anchor looks like an older copy.
+func (l *Log) Sync() error {
+	for _, path := range []string{l.Path, l.Path + stateSuffix} {
+		f, err := openRegular(path, os.O_RDWR)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return fmt.Errorf("write the audit log: %w", err)
+		}
+	}
+	return nil
 }
 
 // add appends the line of an entry to text.

@@ -172,7 +172,7 @@ func (p *prover) end(name string, found bool) {
 	case p.known && p.last < p.state.Last:
 		p.fault(name, p.lines, fmt.Sprintf("it ends here, and line number %d was the last: lines were cut off", p.state.Last))
 	case p.last < p.anchor.Last:
-		p.fault(name, p.lines, fmt.Sprintf("it ends with line number %d, and the record has sealed number %d: an older copy was put back", p.last, p.anchor.Last))
+		p.fault(name, p.lines, fmt.Sprintf("it ends with line number %d, and the record has sealed number %d: an older copy was put back, or the machine lost its power", p.last, p.anchor.Last))
 	case p.known && p.last == p.state.Last && hex.EncodeToString(p.mac) != p.state.MAC:
 		p.fault(name, p.lines, "the last line is not the one that was written")
 	}

@@ -123,7 +123,7 @@ type auditSeal struct {
 
 // String is the form inside the record: number, code, time and key.
 func (a auditSeal) String() string {
-	if a.anchor.Last == 0 && a.key == nil {
+	if a.anchor.At.IsZero() && a.key == nil {
 		return ""
 	}
 	return fmt.Sprintf("%d %s %d %s", a.anchor.Last, a.anchor.MAC, a.anchor.At.Unix(), base64.RawStdEncoding.EncodeToString(a.key))
@@ -172,7 +172,7 @@ func (s *Store) forgetSeal(key connection.Key) {
 // reach moves an anchor on to where the log of a connection is now.
 func (s *Store) reach(key connection.Key, k []byte, a auditSeal) auditSeal {
 	path, err := s.AuditPath(key)
-	if err != nil || !audit.Exists(path) {
+	if err != nil {
 		return a
 	}
 	log := &audit.Log{Path: path, Key: a.key, Anchor: a.anchor}
@@ -210,8 +210,13 @@ func (s *Store) Anchor(ctx context.Context, key connection.Key) error {
 		return err
 	}
 	was, _ := s.auditSealOf(key)
+	if path, err := s.AuditPath(key); err == nil && audit.Exists(path) {
+		if err := (&audit.Log{Path: path}).Sync(); err != nil {
+			return err
+		}
+	}
 	now := s.reach(key, g.sealing, was)
-	if now.anchor == was.anchor {
+	if now.anchor.Last == was.anchor.Last {
 		return nil
 	}
 	doc, err := s.sealRecord(key, rec, now, g.sealing)
