@@ -20,7 +20,8 @@ import (
 const (
 	// EventToken is a token that left apiauth.
 	EventToken = "token"
-	// EventCalls is one or more calls that got a token while a command ran.
+	// EventCalls is calls that got a token while a command ran, or what came of
+	// calls that a line before has counted.
 	EventCalls = "calls"
 	// EventConnect and EventDisconnect begin and end a connection.
 	EventConnect    = "connect"
@@ -48,12 +49,24 @@ type Entry struct {
 	Event   string    `json:"e"`
 	Purpose string    `json:"p,omitempty"` // the command: token, exec, git-credential
 	Count   int       `json:"c,omitempty"` // EventCalls: how many
-	Refused int       `json:"r,omitempty"` // EventCalls: of them, asked because an API refused the token
+	Refused int       `json:"r,omitempty"` // EventCalls: answers by which an API refused the token (401)
+	Failed  int       `json:"z,omitempty"` // EventCalls: answers of other kinds that Fails counts
 	Caller  string    `json:"x,omitempty"` // path of the executable that started apiauth
 	Folder  string    `json:"d,omitempty"` // its working directory
 	Print   string    `json:"f,omitempty"` // of the token, see Fingerprint
 	Detail  string    `json:"w,omitempty"`
 	Key     string    `json:"k"` // id of the key, see keyID
+}
+
+// Uses is how often the token was used by what a line tells of.
+func (e *Entry) Uses() int {
+	switch e.Event {
+	case EventToken:
+		return 1
+	case EventCalls:
+		return e.Count
+	}
+	return 0
 }
 
 const (

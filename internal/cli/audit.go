@@ -298,7 +298,7 @@ func (doc *auditJSON) tally(h *audit.History, now time.Time, find func(name, for
 		default:
 			continue
 		}
-		uses := max(1, l.Count)
+		uses := l.Uses()
 		doc.Uses += uses
 		doc.LastUse = instant(l.Time)
 		c := callers[l.Caller]

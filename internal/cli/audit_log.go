@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -46,6 +47,7 @@ type auditLineJSON struct {
 	Purpose     string    `json:"purpose,omitempty"`
 	Count       int       `json:"count,omitempty"`
 	Refused     int       `json:"refused,omitempty"`
+	Failed      int       `json:"failed,omitempty"`
 	Executable  string    `json:"executable,omitempty"`
 	Folder      string    `json:"folder,omitempty"`
 	Fingerprint string    `json:"fingerprint,omitempty"`
@@ -79,17 +81,29 @@ func runAuditLog(g *globals, opts auditLogOptions) error {
 	for _, l := range lines {
 		event := l.Event
 		switch {
-		case l.Count > 1 || l.Refused > 0:
-			event = plural(l.Count, "call")
-			if l.Refused > 0 {
-				event += ", " + strconv.Itoa(l.Refused) + " refused"
-			}
+		case l.Count > 1 || l.Refused+l.Failed > 0:
+			event = l.calls()
 		case l.Detail != "":
 			event += ": " + l.Detail
 		}
 		rows = append(rows, []string{l.Time.Local().Format(time.DateTime), l.Connection, event, l.Purpose, l.Executable, l.Folder, l.Fingerprint})
 	}
 	return printTable(g.app.Stdout, rows...)
+}
+
+// calls says in words how many calls a line is about, and what came of them.
+func (l *auditLineJSON) calls() string {
+	var parts []string
+	if l.Count > 0 {
+		parts = append(parts, plural(l.Count, "call"))
+	}
+	if l.Refused > 0 {
+		parts = append(parts, strconv.Itoa(l.Refused)+" refused")
+	}
+	if l.Failed > 0 {
+		parts = append(parts, strconv.Itoa(l.Failed)+" failed")
+	}
+	return strings.Join(parts, ", ")
 }
 
 // logLines reads the lines of the named connections, or of all that have a log.
@@ -132,7 +146,7 @@ func (ws *workspace) logLines(names []string, since time.Time) ([]auditLineJSON,
 				continue
 			}
 			lines = append(lines, auditLineJSON{
-				Time: l.Time, Connection: name, Event: l.Event, Purpose: l.Purpose, Count: l.Count, Refused: l.Refused,
+				Time: l.Time, Connection: name, Event: l.Event, Purpose: l.Purpose, Count: l.Count, Refused: l.Refused, Failed: l.Failed,
 				Executable: l.Caller, Folder: l.Folder, Fingerprint: l.Print, Detail: l.Detail,
 			})
 		}

@@ -43,12 +43,12 @@ func (a *auditor) token(ctx context.Context, access connection.Access) {
 	a.write(ctx, access.Name, audit.Entry{Event: audit.EventToken}, access.Token.Reveal())
 }
 
-// calls writes down calls that were made with a token.
-func (a *auditor) calls(ctx context.Context, name string, access connection.Access, calls, refused int) {
+// calls writes down calls that were made with a token, and what came of them.
+func (a *auditor) calls(ctx context.Context, name string, access connection.Access, c callCount) {
 	if a == nil {
 		return
 	}
-	a.write(ctx, name, audit.Entry{Event: audit.EventCalls, Count: calls, Refused: refused}, access.Token.Reveal())
+	a.write(ctx, name, audit.Entry{Event: audit.EventCalls, Count: c.made, Refused: c.refused, Failed: c.failed}, access.Token.Reveal())
 }
 
 // event writes down that a connection began or ends.
