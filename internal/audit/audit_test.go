@@ -281,7 +281,7 @@ func FuzzRead(f *testing.F) {
 		f.Fatal(known, err)
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		p := prover{h: &History{}, chain: newChain(l.Key), id: keyID(l.Key), state: st, known: true}
+		p := prover{h: &History{}, key: l.Key, chain: newChain(l.Key), id: keyID(l.Key), state: st, known: true}
 		p.file("log", text)
 		p.end("log", true)
 		if bytes.Equal(text, doc) != (len(p.h.Faults) == 0) {

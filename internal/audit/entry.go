@@ -10,7 +10,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"hash"
 	"time"
@@ -105,30 +104,6 @@ func (c *chain) next(before, line []byte) []byte {
 	c.hash.Write([]byte{0})
 	c.hash.Write(line)
 	return c.hash.Sum(c.sum[:0])[:macSize]
-}
-
-// Line is a parsed line of a log.
-type Line struct {
-	Entry
-
-	body []byte
-	mac  []byte
-}
-
-// parseLine takes a line apart; it checks no code.
-func parseLine(text []byte) (Line, error) {
-	body, code, ok := bytes.Cut(text, []byte("\t"))
-	if !ok || len(text) > maxLine {
-		return Line{}, errors.New("it is no line of a log")
-	}
-	l := Line{body: body, mac: make([]byte, macSize)}
-	if n, err := hex.Decode(l.mac, code[:min(len(code), 2*macSize)]); err != nil || n != macSize || len(code) != 2*macSize {
-		return Line{}, errors.New("it ends in no code")
-	}
-	if err := json.Unmarshal(body, &l.Entry); err != nil {
-		return Line{}, errors.New("it is no JSON object")
-	}
-	return l, nil
 }
 
 // format returns the line of an entry, with its end, and its code.

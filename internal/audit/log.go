@@ -167,8 +167,8 @@ func (l *Log) holds(st *state, a Anchor) bool {
 		for at := len(doc); at > 0; {
 			if at = bytes.LastIndex(doc[:at], begin); at == 0 || at > 0 && doc[at-1] == '\n' {
 				text, _, _ := bytes.Cut(doc[at:], []byte("\n"))
-				if line, err := parseLine(text); err == nil && line.Key == st.Key {
-					return hex.EncodeToString(line.mac) == a.MAC
+				if line, err := new(parser).line(text); err == nil && line.Key == st.Key {
+					return hex.EncodeToString(line.mac[:]) == a.MAC
 				}
 			}
 		}
@@ -262,14 +262,14 @@ func (l *Log) resume(f *os.File, size int64, c *chain, st state, known bool) (_ 
 		if !whole {
 			return st, "", f.Truncate(st.Size) // half a line: what it was about was never handed out
 		}
-		line, err := parseLine(text)
+		line, err := new(parser).line(text)
 		before, _ := hex.DecodeString(st.MAC)
-		if err != nil || line.Number != st.Last+1 || !hmac.Equal(line.mac, c.next(before, line.body)) {
+		if err != nil || line.Number != st.Last+1 || !hmac.Equal(line.mac[:], c.next(before, line.body)) {
 			st.Size = size
 			err := endLine(f, &st)
 			return st, "lines were added", err
 		}
-		st.Last, st.MAC, st.Size = line.Number, hex.EncodeToString(line.mac), st.Size+int64(len(text))+1
+		st.Last, st.MAC, st.Size = line.Number, hex.EncodeToString(line.mac[:]), st.Size+int64(len(text))+1
 		tail = rest
 	}
 	return st, "", nil
@@ -287,17 +287,17 @@ func firstUnder(f *os.File, size int64, c *chain, end int64, id string) (state, 
 		return state{}, false
 	}
 	body, whole := bytes.CutSuffix(text, []byte("\n"))
-	line, err := parseLine(body)
-	if !whole || err != nil || line.Key != id || line.Number != 1 || !hmac.Equal(line.mac, c.next(nil, line.body)) {
+	line, err := new(parser).line(body)
+	if !whole || err != nil || line.Key != id || line.Number != 1 || !hmac.Equal(line.mac[:], c.next(nil, line.body)) {
 		return state{}, false
 	}
-	return state{First: 1, Last: 1, MAC: hex.EncodeToString(line.mac), Size: size, Key: id}, true
+	return state{First: 1, Last: 1, MAC: hex.EncodeToString(line.mac[:]), Size: size, Key: id}, true
 }
 
 // adopt goes on behind the last line of a log whose end is not known.
 func (l *Log) adopt(f *os.File, st state, odd string) (state, string, error) {
 	if last, ok := lastLine(f, st.Size); ok && last.Key == st.Key {
-		st.Last, st.MAC = last.Number, hex.EncodeToString(last.mac)
+		st.Last, st.MAC = last.Number, hex.EncodeToString(last.mac[:])
 	}
 	err := endLine(f, &st)
 	return st, odd, err
@@ -324,7 +324,7 @@ func lastLine(f *os.File, size int64) (Line, bool) {
 		return Line{}, false
 	}
 	tail = bytes.TrimSuffix(tail, []byte("\n"))
-	line, err := parseLine(tail[bytes.LastIndexByte(tail, '\n')+1:])
+	line, err := new(parser).line(tail[bytes.LastIndexByte(tail, '\n')+1:])
 	return line, err == nil
 }
 
@@ -335,7 +335,7 @@ func (l *Log) rotate(st *state) error {
 		info, err := f.Stat()
 		if err == nil {
 			if last, ok := lastLine(f, info.Size()); ok && last.Key == st.Key {
-				st.First, st.Before = last.Number+1, hex.EncodeToString(last.mac)
+				st.First, st.Before = last.Number+1, hex.EncodeToString(last.mac[:])
 			}
 		}
 		_ = f.Close()

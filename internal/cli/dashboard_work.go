@@ -12,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/apiauth/apiauth/internal/audit"
 	"github.com/apiauth/apiauth/internal/connection"
 	"github.com/apiauth/apiauth/internal/dashboard"
 	"github.com/apiauth/apiauth/internal/flow"
@@ -382,11 +381,8 @@ func (d *dashboardWork) Uses(_ context.Context, since time.Time) ([]dashboard.Us
 	list := make([]dashboard.Use, 0, len(lines))
 	for _, l := range lines {
 		u := dashboard.Use{
-			Time: l.Time, Connection: l.Connection, Event: l.Event, Purpose: oauth.Clean(l.Purpose),
-			Executable: oauth.Clean(l.Executable), Folder: oauth.Clean(l.Folder), Fingerprint: l.Fingerprint,
-		}
-		if l.Event == audit.EventToken || l.Event == audit.EventCalls {
-			u.Count = max(1, l.Count)
+			Time: l.Time, Connection: l.connection, Event: l.Event, Purpose: oauth.Clean(l.Purpose), Count: l.Uses(),
+			Executable: oauth.Clean(l.Caller), Folder: oauth.Clean(l.Folder), Fingerprint: l.Print,
 		}
 		if l.Detail != "" {
 			u.Event += ": " + oauth.Clean(l.Detail)
