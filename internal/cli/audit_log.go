@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -185,17 +184,12 @@ func printLogJSON(w io.Writer, lines []logLine) error {
 	if len(lines) == 0 {
 		return printJSON(w, []auditLineJSON{})
 	}
-	out := logWriter{Writer: bufio.NewWriterSize(w, 64<<10), texts: map[string][]byte{}}
+	out := logWriter{w: w, texts: map[string][]byte{}}
+	begin := "[\n  {\n"
 	for i := range lines {
 		l := &lines[i]
-		if i == 0 {
-			out.WriteString("[\n  {\n")
-		} else {
-			out.WriteString(",\n  {\n")
-		}
-		out.WriteString(`    "time": "`)
-		out.Write(l.Time.AppendFormat(out.AvailableBuffer(), time.RFC3339Nano))
-		out.WriteString(`"`)
+		out.doc = append(append(out.doc, begin...), `    "time": "`...)
+		out.doc = append(l.Time.AppendFormat(out.doc, time.RFC3339Nano), '"')
 		out.text("connection", l.connection, true)
 		out.text("event", l.Event, true)
 		out.text("purpose", l.Purpose, false)
@@ -206,19 +200,36 @@ func printLogJSON(w io.Writer, lines []logLine) error {
 		out.text("folder", l.Folder, false)
 		out.text("fingerprint", l.Print, false)
 		out.text("detail", l.Detail, false)
-		out.WriteString("\n  }")
+		out.doc = append(out.doc, "\n  }"...)
+		if err := out.flush(64 << 10); err != nil {
+			return err
+		}
+		begin = ",\n  {\n"
 	}
-	out.WriteString("\n]\n")
-	if err := out.Flush(); err != nil { // it remembers the first error
-		return fmt.Errorf("write the answer: %w", err)
-	}
-	return nil
+	out.doc = append(out.doc, "\n]\n"...)
+	return out.flush(0)
 }
 
 // logWriter writes members of JSON objects.
 type logWriter struct {
-	*bufio.Writer
+	w     io.Writer
+	doc   []byte            // not written yet
 	texts map[string][]byte // as JSON
+}
+
+func (w *logWriter) flush(above int) error {
+	if len(w.doc) <= above {
+		return nil
+	}
+	if _, err := w.w.Write(w.doc); err != nil {
+		return fmt.Errorf("write the answer: %w", err)
+	}
+	w.doc = w.doc[:0]
+	return nil
+}
+
+func (w *logWriter) name(name string) {
+	w.doc = append(append(append(w.doc, ",\n    \""...), name...), `": `...)
 }
 
 func (w *logWriter) text(name, text string, always bool) {
@@ -234,14 +245,14 @@ func (w *logWriter) text(name, text string, always bool) {
 		encoded = bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 		w.texts[text] = encoded
 	}
-	w.WriteString(",\n    \"" + name + `": `)
-	w.Write(encoded)
+	w.name(name)
+	w.doc = append(w.doc, encoded...)
 }
 
 func (w *logWriter) number(name string, n int) {
 	if n == 0 {
 		return
 	}
-	w.WriteString(",\n    \"" + name + `": `)
-	w.Write(strconv.AppendInt(w.AvailableBuffer(), int64(n), 10))
+	w.name(name)
+	w.doc = strconv.AppendInt(w.doc, int64(n), 10)
 }

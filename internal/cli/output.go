@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -37,19 +36,22 @@ func printTable(w io.Writer, rows ...[]string) error {
 			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
 		}
 	}
-	out := bufio.NewWriterSize(w, 64<<10)
 	blanks := strings.Repeat(" ", slices.Max(append(widths, 0))+2)
-	for _, row := range rows {
+	var doc []byte
+	for n, row := range rows {
 		for i, text := range row {
-			out.WriteString(text)
+			doc = append(doc, text...)
 			if i < len(row)-1 {
-				out.WriteString(blanks[:widths[i]-utf8.RuneCountInString(text)+2])
+				doc = append(doc, blanks[:widths[i]-utf8.RuneCountInString(text)+2]...)
 			}
 		}
-		out.WriteByte('\n')
-	}
-	if err := out.Flush(); err != nil { // it remembers the first error
-		return fmt.Errorf("write the answer: %w", err)
+		doc = append(doc, '\n')
+		if len(doc) > 64<<10 || n == len(rows)-1 {
+			if _, err := w.Write(doc); err != nil {
+				return fmt.Errorf("write the answer: %w", err)
+			}
+			doc = doc[:0]
+		}
 	}
 	return nil
 }
