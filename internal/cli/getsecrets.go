@@ -85,6 +85,12 @@ func (ws *workspace) secret(ctx context.Context, all []statusEntry, e *statusEnt
 	if e.Header == nil && e.Problem == nil {
 		return out, nil
 	}
+	if e.Header != nil && e.Header.State == connection.StateNeedsConnect {
+		// Its last token may live on. A program that is told so does not ask
+		// for a login before that is over, and the provider may know better.
+		ws.warn("the grant of %q has ended; run 'apiauth connect %s'", e.Name, e.Name)
+		return out, nil
+	}
 	access, err := ws.token(ctx, e.Name, connection.Option{})
 	if errors.Is(err, connection.ErrNeedsConnect) {
 		ws.warn("%v", err)
