@@ -57,6 +57,10 @@ func (s *Store) AuditLock(ctx context.Context, key connection.Key) (release func
 	if err != nil {
 		return nil, err
 	}
+	return s.lockAudit(ctx, path)
+}
+
+func (s *Store) lockAudit(ctx context.Context, path string) (release func(), err error) {
 	// Most lines wait for nobody: then the name of the holder, which would cost
 	// as much as the line, is not written down.
 	if quick := newLock(path + ".lock"); checkLockFile(path+".lock") == nil {
@@ -103,7 +107,7 @@ func (s *Store) AuditLog(ctx context.Context, key connection.Key) (*audit.Log, e
 			return nil, err
 		}
 	}
-	return &audit.Log{Path: path, Key: seal.key, Anchor: seal.anchor, Lock: func() (func(), error) { return s.AuditLock(ctx, key) }}, nil
+	return &audit.Log{Path: path, Key: seal.key, Anchor: seal.anchor, Lock: func() (func(), error) { return s.lockAudit(ctx, path) }}, nil
 }
 
 // auditKey derives the key of a log from the sealing key of its connection.
