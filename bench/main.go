@@ -33,12 +33,15 @@ func dispatch(args []string) error {
 	switch {
 	case len(args) == 2 && args[0] == "issuer":
 		return issuer(args[1])
-	case len(args) == 3 && args[0] == "fill":
+	case len(args) == 3 && (args[0] == "fill" || args[0] == "fill-log"):
 		n, err := strconv.Atoi(args[2])
 		if err != nil {
 			return err
 		}
-		return fill(args[1], n)
+		if args[0] == "fill" {
+			return fill(args[1], n)
+		}
+		return fillLog(args[1], n)
 	}
 	return run(args)
 }
@@ -69,6 +72,7 @@ func sections() []section {
 		{"start", "1a, 1b, 1c: a start, the size, package initialization", false, (*bench).start},
 		{"token", "2a, 2c: a live token from keychain and file", false, (*bench).token},
 		{"audit", "2f: a live token with the audit log and without", false, (*bench).audit},
+		{"log", "2g: the reports of 100,000 lines of the audit log", false, (*bench).log},
 		{"exec", "3a, 3b: a child with a token", false, (*bench).exec},
 		{"refresh", "4a: an expired token", false, (*bench).refresh},
 		{"herd", "4b: 100 processes on one expired connection", false, (*bench).herd},
@@ -267,7 +271,11 @@ func (b *bench) file(name string) []string {
 
 // connect stores a grant of a provider under the name bench.
 func (b *bench) connect(env []string, kind, provider, refresh string) error {
-	cmd := b.command(env, "connect", "bench", "--provider", provider, "--import-stdin", "--store", kind, "--yes", "--no-input")
+	return b.connectAs("bench", env, kind, provider, refresh)
+}
+
+func (b *bench) connectAs(name string, env []string, kind, provider, refresh string) error {
+	cmd := b.command(env, "connect", name, "--provider", provider, "--import-stdin", "--store", kind, "--yes", "--no-input")
 	cmd.Stdin = strings.NewReader(refresh + "\n")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("connect: %w: %s", err, out)

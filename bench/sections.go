@@ -190,6 +190,46 @@ func (b *bench) audit() error {
 	return nil
 }
 
+// log measures the reports of 100,000 lines: two connections, since one log holds
+// some 80,000 of these.
+func (b *bench) log() error {
+	const lines = 100_000
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	env := b.file("log")
+	for _, name := range []string{"first", "second"} {
+		if err := b.connectAs(name, env, "file", "token", "bench-refresh"); err != nil {
+			return err
+		}
+	}
+	state := strings.TrimPrefix(env[1], "APIAUTH_STATE_DIR=")
+	fill := exec.Command(self, "fill-log", state, strconv.Itoa(lines/2)) //nolint:gosec,noctx // ourselves
+	fill.Env = append(slices.Clip(b.env), env...)
+	fill.Stderr = os.Stderr
+	if err := fill.Run(); err != nil {
+		return fmt.Errorf("fill the logs: %w", err)
+	}
+	rows := []row{
+		{label: "Go hello", argv: []string{b.floor("hello")}},
+		{label: "audit", argv: []string{b.apiauth, "audit", "--unused", "366d"}, env: env},
+		{label: "audit --verify", argv: []string{b.apiauth, "audit", "--verify"}, env: env},
+		{label: "audit log", argv: []string{b.apiauth, "audit", "log"}, env: env},
+		{label: "audit log --json", argv: []string{b.apiauth, "audit", "log", "--json"}, env: env},
+	}
+	results, err := b.measure(fmt.Sprintf("Reports of %d lines", lines), rows)
+	if err != nil {
+		return err
+	}
+	var slowest time.Duration
+	for i := range results {
+		slowest = max(slowest, results[i].quantile(0.5))
+	}
+	fmt.Printf("the slowest: %s ms  %s\n", ms(slowest), (&row{goal: "2g, in s", limit: 1}).verdict(slowest.Seconds()))
+	return nil
+}
+
 func (b *bench) exec() error {
 	keychain, file, err := b.warm()
 	if err != nil {

@@ -50,6 +50,8 @@ type Caller struct {
 	Now       func() time.Time
 	// Sleep waits for d or until ctx ends.
 	Sleep func(ctx context.Context, d time.Duration) error
+	// Answered, when set, is told the status of each answer.
+	Answered func(status int)
 	// Waiting, when set, is told before each wait.
 	Waiting func(d time.Duration, why string)
 
@@ -182,6 +184,9 @@ func (c *Caller) send(ctx context.Context, r Request) (*http.Response, error) {
 			err = wrapped.Err // its URL may hold a key
 		}
 		return nil, &UnreachableError{r.URL.Host, err}
+	}
+	if c.Answered != nil {
+		c.Answered(resp.StatusCode)
 	}
 	return resp, nil
 }

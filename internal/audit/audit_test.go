@@ -249,6 +249,10 @@ func TestEachRuleAlertsOnce(t *testing.T) {
 		"burst":      {[]Entry{{Time: at, Event: EventCalls, Count: 6}, {Time: at.Add(1), Event: EventCalls, Count: 9}}, RuleBurst},
 		"slow":       {[]Entry{{Time: at, Event: EventCalls, Count: 5}, {Time: at.Add(time.Minute), Event: EventCalls, Count: 5}}, ""},
 		"errors":     {[]Entry{{Time: at, Event: EventCalls, Count: 1, Refused: 3}, {Time: at, Event: EventCalls, Count: 1, Refused: 3}}, RuleErrors},
+		"failures":   {[]Entry{{Time: at, Event: EventCalls, Count: 4, Failed: 2}, {Time: at, Event: EventCalls, Count: 1, Failed: 1}}, RuleErrors},
+		"of many":    {[]Entry{{Time: at, Event: EventCalls, Count: 5}, {Time: at.Add(time.Minute), Event: EventCalls, Count: 3, Failed: 3}}, ""},
+		"a few":      {[]Entry{{Time: at, Event: EventCalls, Failed: 2}, {Time: at.Add(10 * time.Minute), Event: EventCalls, Failed: 2}}, ""},
+		"of api":     {[]Entry{{Time: at, Event: EventToken, Purpose: "api"}, {Time: at, Event: EventCalls, Failed: 3}}, RuleErrors},
 		"ended":      {[]Entry{{Time: at, Event: EventRefused}, {Time: at, Event: EventRefused}, {Time: at, Event: EventRefused}}, RuleRefused},
 		"made anew":  {[]Entry{{Time: at, Event: EventRefused}, {Time: at, Event: EventConnect}, {Time: at, Event: EventRefused}}, ""},
 	} {
@@ -298,7 +302,7 @@ func FuzzRead(f *testing.F) {
 		f.Fatal(known, err)
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		p := prover{h: &History{}, chain: newChain(l.Key), id: keyID(l.Key), state: st, known: true}
+		p := prover{h: &History{}, key: l.Key, chain: newChain(l.Key), id: keyID(l.Key), state: st, known: true}
 		p.file("log", text)
 		p.end("log", true)
 		if bytes.Equal(text, doc) != (len(p.h.Faults) == 0) {
@@ -322,6 +326,14 @@ func BenchmarkRead(b *testing.B) {
 		h, err := l.Read()
 		if err != nil || h.Checked != len(list) {
 			b.Fatal(fmt.Errorf("%d lines: %w", h.Checked, err))
+		}
+	}
+}
+
+func TestFails(t *testing.T) {
+	for status, want := range map[int]bool{200: false, 301: false, 400: false, 401: false, 403: true, 404: false, 409: false, 429: true, 500: true, 503: true} {
+		if Fails(status) != want {
+			t.Errorf("%d: %v", status, !want)
 		}
 	}
 }

@@ -39,6 +39,21 @@ func Carry(from, to string) error {
 	return errors.Join(drop(from+stateSuffix), drop(from+markSuffix))
 }
 
+// Follow moves a log, which goes on under the same key, to the new name of its
+// connection. Lines of a former connection of that name come behind it. Cut off
+// anywhere, it is completed by a second call.
+func Follow(from, to string) error {
+	if !Exists(from) {
+		return nil
+	}
+	if Exists(to) {
+		if err := Carry(to, from); err != nil {
+			return err
+		}
+	}
+	return Carry(from, to)
+}
+
 func carry(from, to string) error {
 	if err := os.Rename(from, to); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("carry the audit log over: %w", err)

@@ -10,7 +10,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"hash"
 	"time"
@@ -20,13 +19,17 @@ import (
 const (
 	// EventToken is a token that left apiauth.
 	EventToken = "token"
-	// EventCalls is one or more calls that got a token while a command ran.
+	// EventCalls is calls that got a token while a command ran, or what came of
+	// calls that a line before has counted.
 	EventCalls = "calls"
 	// EventConnect and EventDisconnect begin and end a connection.
 	EventConnect    = "connect"
 	EventDisconnect = "disconnect"
 	// EventRekey is the first line under the new sealing key of a connection.
 	EventRekey = "rekey"
+	// EventRenamed is the first line under the new name of a connection; Detail is
+	// the name before.
+	EventRenamed = "renamed"
 	// EventRefused is a token that was asked for and could not be had, because
 	// the grant has ended.
 	EventRefused = "refused"
@@ -45,12 +48,24 @@ type Entry struct {
 	Event   string    `json:"e"`
 	Purpose string    `json:"p,omitempty"` // the command: token, exec, git-credential
 	Count   int       `json:"c,omitempty"` // EventCalls: how many
-	Refused int       `json:"r,omitempty"` // EventCalls: of them, asked because an API refused the token
+	Refused int       `json:"r,omitempty"` // EventCalls: answers by which an API refused the token (401)
+	Failed  int       `json:"z,omitempty"` // EventCalls: answers of other kinds that Fails counts
 	Caller  string    `json:"x,omitempty"` // path of the executable that started apiauth
 	Folder  string    `json:"d,omitempty"` // its working directory
 	Print   string    `json:"f,omitempty"` // of the token, see Fingerprint
 	Detail  string    `json:"w,omitempty"`
 	Key     string    `json:"k"` // id of the key, see keyID
+}
+
+// Uses is how often the token was used by what a line tells of.
+func (e *Entry) Uses() int {
+	switch e.Event {
+	case EventToken:
+		return 1
+	case EventCalls:
+		return e.Count
+	}
+	return 0
 }
 
 const (
@@ -89,30 +104,6 @@ func (c *chain) next(before, line []byte) []byte {
 	c.hash.Write([]byte{0})
 	c.hash.Write(line)
 	return c.hash.Sum(c.sum[:0])[:macSize]
-}
-
-// Line is a parsed line of a log.
-type Line struct {
-	Entry
-
-	body []byte
-	mac  []byte
-}
-
-// parseLine takes a line apart; it checks no code.
-func parseLine(text []byte) (Line, error) {
-	body, code, ok := bytes.Cut(text, []byte("\t"))
-	if !ok || len(text) > maxLine {
-		return Line{}, errors.New("it is no line of a log")
-	}
-	l := Line{body: body, mac: make([]byte, macSize)}
-	if n, err := hex.Decode(l.mac, code[:min(len(code), 2*macSize)]); err != nil || n != macSize || len(code) != 2*macSize {
-		return Line{}, errors.New("it ends in no code")
-	}
-	if err := json.Unmarshal(body, &l.Entry); err != nil {
-		return Line{}, errors.New("it is no JSON object")
-	}
-	return l, nil
 }
 
 // format returns the line of an entry, with its end, and its code.

@@ -31,9 +31,24 @@ type Log struct {
 	Key []byte
 	// Lock keeps other processes out until release is called.
 	Lock func() (release func(), err error)
+	// Anchor is what is known of the log from elsewhere: how far it had come.
+	Anchor Anchor
 	// MaxFile replaces the constant when it is above zero.
 	MaxFile int64
+
+	behind uint64
 }
+
+// Anchor tells how far a log had come at some moment. Kept where the log is not,
+// it shows that an older copy of the log was put back, of its end as well.
+type Anchor struct {
+	Last uint64    `json:"n"` // number of the newest line; 0: none
+	MAC  string    `json:"m"` // its code, in hex
+	At   time.Time `json:"-"` // when it was taken
+}
+
+// same reports whether two anchors are of one moment of one log.
+func (a Anchor) same(b Anchor) bool { return a.Last == b.Last && a.MAC == b.MAC }
 
 // state is the end of the chain, written down beside the log at every line.
 type state struct {
@@ -43,6 +58,8 @@ type state struct {
 	MAC    string `json:"mac,omitempty"`    // its code
 	Size   int64  `json:"size"`             // of the file in use, in bytes
 	Key    string `json:"key"`
+	// Anchor is the one that the log was last compared with.
+	Anchor Anchor `json:"anchor,omitzero"`
 	Habits Habits `json:"habits"`
 }
 
@@ -74,6 +91,9 @@ func (l *Log) Append(rules Rules, entries ...Entry) (alerts []Alert, err error) 
 	st, resumed, err := l.resume(f, info.Size(), c, st, known)
 	if err != nil {
 		return nil, err
+	}
+	if odd := l.moor(&st); resumed == "" {
+		resumed = odd
 	}
 	if st.Size > l.maxFile() {
 		_ = f.Close()
@@ -109,7 +129,85 @@ func (l *Log) Append(rules Rules, entries ...Entry) (alerts []Alert, err error) 
 		return nil, fmt.Errorf("write the audit log: %w", err)
 	}
 	st.Size += int64(len(text))
+	l.behind = st.Last - min(st.Last, max(l.Anchor.Last, st.Anchor.Last))
 	return alerts, l.writeState(end, &st)
+}
+
+// Behind is how many lines the log had beyond its anchor after Append.
+func (l *Log) Behind() uint64 { return l.behind }
+
+// moor compares the log with its anchor, once for each. It tells what is odd, in
+// words for the log.
+func (l *Log) moor(st *state) (odd string) {
+	if l.Anchor.Last <= st.Anchor.Last { // compared before, or taken up late by a slow process
+		return ""
+	}
+	if !l.holds(st, l.Anchor) {
+		odd = fmt.Sprintf("line number %d that is sealed in the record is not in it: an older copy was put back, or the machine lost its power", l.Anchor.Last)
+	}
+	st.Anchor = l.Anchor
+	return odd
+}
+
+// holds reports whether the log has the line of an anchor. One that is no longer
+// kept because of its age counts as there.
+func (l *Log) holds(st *state, a Anchor) bool {
+	switch {
+	case a.Last < st.First:
+		return true
+	case a.Last >= st.Last:
+		return a.Last == st.Last && a.MAC == st.MAC
+	}
+	begin := fmt.Appendf(nil, "{\"n\":%d,", a.Last)
+	for n := range Files {
+		doc, err := os.ReadFile(l.name(n))
+		if err != nil {
+			break
+		}
+		for at := len(doc); at > 0; {
+			if at = bytes.LastIndex(doc[:at], begin); at == 0 || at > 0 && doc[at-1] == '\n' {
+				text, _, _ := bytes.Cut(doc[at:], []byte("\n"))
+				if line, err := new(parser).line(text); err == nil && line.Key == st.Key {
+					return hex.EncodeToString(line.mac[:]) == a.MAC
+				}
+			}
+		}
+	}
+	return false
+}
+
+// Reached returns the anchor for the lines that the log has now. That is the one
+// before where the log does not go on from there, or was not looked at by Append
+// since.
+func (l *Log) Reached(now time.Time) Anchor {
+	end, err := openRegular(l.Path+stateSuffix, os.O_RDONLY)
+	if errors.Is(err, fs.ErrNotExist) && l.Anchor.Last == 0 {
+		return Anchor{At: now}
+	}
+	if err != nil {
+		return l.Anchor
+	}
+	defer end.Close()
+	st, known := l.readState(end)
+	if !known || st.Key != keyID(l.Key) || st.Last < l.Anchor.Last || !l.Anchor.same(st.Anchor) && !l.holds(&st, l.Anchor) {
+		return l.Anchor
+	}
+	return Anchor{Last: st.Last, MAC: st.MAC, At: now}
+}
+
+// Sync waits until the log is on the disk. After a power failure one that is
+// shorter than its anchor looks like an older copy.
+func (l *Log) Sync() error {
+	for _, path := range []string{l.Path, l.Path + stateSuffix} {
+		f, err := openRegular(path, os.O_RDWR)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return fmt.Errorf("write the audit log: %w", err)
+		}
+	}
+	return nil
 }
 
 // add appends the line of an entry to text.
@@ -164,14 +262,14 @@ func (l *Log) resume(f *os.File, size int64, c *chain, st state, known bool) (_ 
 		if !whole {
 			return st, "", f.Truncate(st.Size) // half a line: what it was about was never handed out
 		}
-		line, err := parseLine(text)
+		line, err := new(parser).line(text)
 		before, _ := hex.DecodeString(st.MAC)
-		if err != nil || line.Number != st.Last+1 || !hmac.Equal(line.mac, c.next(before, line.body)) {
+		if err != nil || line.Number != st.Last+1 || !hmac.Equal(line.mac[:], c.next(before, line.body)) {
 			st.Size = size
 			err := endLine(f, &st)
 			return st, "lines were added", err
 		}
-		st.Last, st.MAC, st.Size = line.Number, hex.EncodeToString(line.mac), st.Size+int64(len(text))+1
+		st.Last, st.MAC, st.Size = line.Number, hex.EncodeToString(line.mac[:]), st.Size+int64(len(text))+1
 		tail = rest
 	}
 	return st, "", nil
@@ -189,17 +287,17 @@ func firstUnder(f *os.File, size int64, c *chain, end int64, id string) (state, 
 		return state{}, false
 	}
 	body, whole := bytes.CutSuffix(text, []byte("\n"))
-	line, err := parseLine(body)
-	if !whole || err != nil || line.Key != id || line.Number != 1 || !hmac.Equal(line.mac, c.next(nil, line.body)) {
+	line, err := new(parser).line(body)
+	if !whole || err != nil || line.Key != id || line.Number != 1 || !hmac.Equal(line.mac[:], c.next(nil, line.body)) {
 		return state{}, false
 	}
-	return state{First: 1, Last: 1, MAC: hex.EncodeToString(line.mac), Size: size, Key: id}, true
+	return state{First: 1, Last: 1, MAC: hex.EncodeToString(line.mac[:]), Size: size, Key: id}, true
 }
 
 // adopt goes on behind the last line of a log whose end is not known.
 func (l *Log) adopt(f *os.File, st state, odd string) (state, string, error) {
 	if last, ok := lastLine(f, st.Size); ok && last.Key == st.Key {
-		st.Last, st.MAC = last.Number, hex.EncodeToString(last.mac)
+		st.Last, st.MAC = last.Number, hex.EncodeToString(last.mac[:])
 	}
 	err := endLine(f, &st)
 	return st, odd, err
@@ -226,7 +324,7 @@ func lastLine(f *os.File, size int64) (Line, bool) {
 		return Line{}, false
 	}
 	tail = bytes.TrimSuffix(tail, []byte("\n"))
-	line, err := parseLine(tail[bytes.LastIndexByte(tail, '\n')+1:])
+	line, err := new(parser).line(tail[bytes.LastIndexByte(tail, '\n')+1:])
 	return line, err == nil
 }
 
@@ -237,7 +335,7 @@ func (l *Log) rotate(st *state) error {
 		info, err := f.Stat()
 		if err == nil {
 			if last, ok := lastLine(f, info.Size()); ok && last.Key == st.Key {
-				st.First, st.Before = last.Number+1, hex.EncodeToString(last.mac)
+				st.First, st.Before = last.Number+1, hex.EncodeToString(last.mac[:])
 			}
 		}
 		_ = f.Close()

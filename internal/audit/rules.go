@@ -13,7 +13,7 @@ import (
 const (
 	RuleNewCaller = "new-caller" // an executable that had never asked before
 	RuleBurst     = "burst"      // far more in a minute than is usual
-	RuleErrors    = "errors"     // APIs refuse the token again and again
+	RuleErrors    = "errors"     // APIs refuse the token, or fail, again and again
 	RuleRefused   = "after-end"  // asked for again after the grant has ended
 )
 
@@ -23,12 +23,19 @@ type Rules struct {
 	Settle int
 	// Burst is how many uses in one minute are unusual.
 	Burst int
-	// Errors is how many refusals in ten minutes are.
+	// Errors is how many answers in ten minutes by which the token was refused
+	// are. Of other failures it has to be as many, and half of all calls.
 	Errors int
 }
 
 // DefaultRules are those that hold for everybody.
 func DefaultRules() Rules { return Rules{Settle: 20, Burst: 300, Errors: 10} }
+
+// Fails reports whether an API's answer counts as a failure beside 401, which is a
+// refusal of the token: 403, 429, and what a server says of its own faults (RFC
+// 9110 section 15.6). All others are what programs run into in the course of
+// things, such as 404 and 409.
+func Fails(status int) bool { return status == 403 || status == 429 || status >= 500 }
 
 // RuleEnded is not unusual: the grant has ended just now. It is told once and is
 // no line of its own.
@@ -40,6 +47,9 @@ type Alert struct {
 	Text string // for people
 }
 
+// purposeAPI is the purpose of a token that stands for one call.
+const purposeAPI = "api"
+
 // maxCallers bounds how many executables are remembered.
 const maxCallers = 64
 
@@ -49,6 +59,7 @@ type Habits struct {
 	Callers []string `json:"callers,omitempty"` // hashes of executables
 	Burst   window   `json:"burst,omitzero"`
 	Errors  window   `json:"errors,omitzero"`
+	Failed  window   `json:"failed,omitzero"`
 	Ended   int      `json:"ended,omitempty"` // refusals since the grant ended; at most 2
 }
 
@@ -56,18 +67,20 @@ type Habits struct {
 type window struct {
 	Since time.Time `json:"since,omitzero"`
 	Count int       `json:"count,omitempty"`
+	Of    int       `json:"of,omitempty"` // how often it could have happened
 	Told  bool      `json:"told,omitempty"`
 }
 
-// add counts, and reports whether the limit was passed just now: once until a
+// add counts n things of as many that could have been, and reports whether the limit was passed just now: once until a
 // whole span has stayed below it.
-func (w *window) add(now time.Time, n int, span time.Duration, limit int) bool {
+func (w *window) add(now time.Time, n, of int, span time.Duration, limit int) bool {
 	if age := now.Sub(w.Since); age >= span || age < 0 {
 		w.Told = w.Told && w.Count > limit && age < 2*span
-		w.Since, w.Count = now, 0
+		w.Since, w.Count, w.Of = now, 0, 0
 	}
 	w.Count += n
-	if limit <= 0 || w.Told || w.Count <= limit {
+	w.Of += of
+	if limit <= 0 || w.Told || w.Count <= limit || 2*w.Count < w.Of {
 		return false
 	}
 	w.Told = true
@@ -93,18 +106,24 @@ func (h *Habits) look(r Rules, e *Entry) (alerts []Alert) {
 		return nil
 	}
 	h.Ended = 0 // it works
-	uses := max(1, e.Count)
+	uses := e.Uses()
 	if e.Event == EventToken {
 		if a, ok := h.caller(r, e.Caller); ok {
 			alerts = append(alerts, a)
 		}
 	}
 	h.Uses += uses
-	if h.Burst.add(e.Time, uses, time.Minute, r.Burst) {
+	if h.Burst.add(e.Time, uses, uses, time.Minute, r.Burst) {
 		alerts = append(alerts, Alert{RuleBurst, fmt.Sprintf("it was used more than %d times within a minute", r.Burst)})
 	}
-	if e.Refused > 0 && h.Errors.add(e.Time, e.Refused, 10*time.Minute, r.Errors) {
+	if e.Event == EventToken && e.Purpose != purposeAPI {
+		return alerts // what the program does with it is not known
+	}
+	if e.Refused > 0 && h.Errors.add(e.Time, e.Refused, e.Refused, 10*time.Minute, r.Errors) {
 		alerts = append(alerts, Alert{RuleErrors, fmt.Sprintf("APIs refused its token more than %d times within ten minutes", r.Errors)})
+	}
+	if h.Failed.add(e.Time, e.Failed, uses, 10*time.Minute, r.Errors) {
+		alerts = append(alerts, Alert{RuleErrors, fmt.Sprintf("more than %d calls, and half of all, failed within ten minutes", r.Errors)})
 	}
 	return alerts
 }

@@ -43,8 +43,9 @@ func Exists(path string) bool {
 
 // Read reads the log and, when it has a key, proves every line: its code covers
 // the line and the code before, so that a change, a removal and another order
-// show; the end that is written down shows what was cut off. A lock is taken when
-// there is one, so that no line is half written.
+// show; the end that is written down shows what was cut off, and the anchor that
+// both were put back. A lock is taken when there is one, so that no line is half
+// written.
 func (l *Log) Read() (*History, error) {
 	if l.Lock != nil {
 		release, err := l.Lock()
@@ -56,7 +57,7 @@ func (l *Log) Read() (*History, error) {
 	h := &History{}
 	p := prover{h: h}
 	if l.Key != nil {
-		p.chain, p.id = newChain(l.Key), keyID(l.Key)
+		p.key, p.chain, p.id, p.anchor = l.Key, newChain(l.Key), keyID(l.Key), l.Anchor
 		if f, err := os.Open(l.Path + stateSuffix); err == nil {
 			p.state, p.known = l.readState(f)
 			_ = f.Close()
@@ -86,11 +87,13 @@ func (l *Log) Read() (*History, error) {
 
 // prover goes through the lines of a log.
 type prover struct {
-	h     *History
-	chain *chain
-	id    string
-	state state
-	known bool
+	h      *History
+	key    []byte
+	chain  *chain
+	id     string
+	anchor Anchor
+	state  state
+	known  bool
 
 	last  uint64 // number of the last line under the key
 	mac   []byte // its code
@@ -106,27 +109,33 @@ func (p *prover) fault(file string, line int, why string) {
 func (p *prover) file(name string, doc []byte) {
 	p.lines = 0
 	p.h.Lines = slices.Grow(p.h.Lines, bytes.Count(doc, []byte("\n")))
-	for len(doc) > 0 {
-		text, rest, whole := bytes.Cut(doc, []byte("\n"))
-		doc = rest
-		p.lines++
-		if !whole {
-			p.fault(name, p.lines, "the line is cut off")
-			return
+	var chains func() *chain
+	if p.chain != nil {
+		chains = func() *chain { return newChain(p.key) }
+	}
+	for _, part := range pieces(doc, chains) {
+		next := 0
+		for n := range part.count {
+			p.lines++
+			if err := part.faults[n]; err != nil {
+				p.fault(name, p.lines, err.Error())
+				continue
+			}
+			if p.chain != nil {
+				line := &part.lines[next]
+				// What was checked in the piece holds where the line before is
+				// the one that this one has to follow.
+				checked := next > 0 && bytes.Equal(p.mac, part.lines[next-1].mac[:])
+				p.line(name, line, checked && part.follows[next])
+			}
+			next++
 		}
-		line, err := parseLine(text)
-		if err != nil {
-			p.fault(name, p.lines, err.Error())
-			continue
-		}
-		p.h.Lines = append(p.h.Lines, line)
-		if p.chain != nil {
-			p.line(name, &line)
-		}
+		p.h.Lines = append(p.h.Lines, part.lines...)
 	}
 }
 
-func (p *prover) line(name string, l *Line) {
+// line proves a line; follows says that its code is known to be right.
+func (p *prover) line(name string, l *Line, follows bool) {
 	if l.Key != p.id {
 		if p.last > 0 {
 			p.fault(name, p.lines, "the line is under another key")
@@ -145,19 +154,23 @@ func (p *prover) line(name string, l *Line) {
 	switch {
 	case l.Number != p.last+1:
 		p.fault(name, p.lines, fmt.Sprintf("line number %d stands where %d is due: removed, added or reordered", l.Number, p.last+1))
-	case !hmac.Equal(l.mac, p.chain.next(p.mac, l.body)):
+	case !follows && !hmac.Equal(l.mac[:], p.chain.next(p.mac, l.body)):
 		p.fault(name, p.lines, "its code is wrong: the line, or the one before, was changed")
 	case l.Event == EventResumed:
 		p.fault(name, p.lines, "the log was not as it had been left: "+l.Detail)
+	case l.Number == p.anchor.Last && hex.EncodeToString(l.mac[:]) != p.anchor.MAC:
+		p.fault(name, p.lines, "the line is another one than the record has sealed: another copy of the log was put in place")
 	default:
 		p.h.Checked++
 	}
-	p.last, p.mac = l.Number, l.mac
+	p.last, p.mac = l.Number, l.mac[:]
 }
 
 // end compares the last line with what is written down about it.
 func (p *prover) end(name string, found bool) {
 	switch {
+	case !found && p.anchor.Last > 0:
+		p.fault(name, 0, fmt.Sprintf("the log is missing, and the record has sealed its line number %d", p.anchor.Last))
 	case !found:
 	case !p.known && p.last > 0:
 		p.fault(name, 0, "its end is not written down beside it, or that was changed")
@@ -165,6 +178,8 @@ func (p *prover) end(name string, found bool) {
 		p.fault(name, 0, "no line is under the key of the connection")
 	case p.known && p.last < p.state.Last:
 		p.fault(name, p.lines, fmt.Sprintf("it ends here, and line number %d was the last: lines were cut off", p.state.Last))
+	case p.last < p.anchor.Last:
+		p.fault(name, p.lines, fmt.Sprintf("it ends with line number %d, and the record has sealed number %d: an older copy was put back, or the machine lost its power", p.last, p.anchor.Last))
 	case p.known && p.last == p.state.Last && hex.EncodeToString(p.mac) != p.state.MAC:
 		p.fault(name, p.lines, "the last line is not the one that was written")
 	}

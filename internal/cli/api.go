@@ -121,7 +121,11 @@ func runAPI(ctx context.Context, g *globals, opts apiOptions) error {
 	if err != nil {
 		return err
 	}
-	access, err := ws.token(ctx, opts.Name, connection.Option{})
+	from, err := ws.origin(opts.Name)
+	if err != nil {
+		return err
+	}
+	access, err := from.token(ctx, opts.Name, connection.Option{})
 	if err != nil {
 		return err
 	}
@@ -138,6 +142,13 @@ func runAPI(ctx context.Context, g *globals, opts apiOptions) error {
 	if err != nil {
 		return err
 	}
+	var answers callCount
+	caller.Answered = func(status int) { answers.add(status) }
+	defer func() {
+		if answers != (callCount{}) {
+			from.log.calls(ctx, opts.Name, access, answers)
+		}
+	}()
 	out := &apiOutput{ws: ws, opts: &opts, selection: selection}
 	defer out.discard()
 	if opts.Paginate {

@@ -54,6 +54,9 @@ type App struct {
 	// Approve, when set, stands in for browser and person: it walks a login by
 	// itself. Only the sandbox sets it, for its own issuer.
 	Approve func(ctx context.Context, url string) error
+	// ReadPaste, when set, stands in for the terminal at which a final address is
+	// pasted. Only the dashboard sets it.
+	ReadPaste func(ctx context.Context) (string, error)
 	// Exec replaces this process by a command. It returns only on failure.
 	Exec func(argv, env []string) error
 	// Conceal hides this process from others of the same user, as far as the

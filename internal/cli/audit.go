@@ -58,9 +58,9 @@ age of the client secret and of the store's key, and which programs got tokens.
 
 Each token that leaves is written down in a local log: time, command, and the path
 and folder of the program that asked; never its arguments and never a token. With
---verify the log is proven: a line that was changed, removed, reordered or cut off
-ends with status 1 and its place. Whoever runs as you, with your keychain open, can
-write a log anew; it does not stop that.
+--verify the log is proven: a line that was changed, removed, reordered or cut off,
+and an old log that was put back, end with status 1 and the place. Whoever runs as
+you, with your keychain open, can write a log anew; it does not stop that.
 
 --fail-on ends with status 1 when one of these is found:
   unused         no use for longer than --unused
@@ -265,7 +265,7 @@ func (ws *workspace) history(ctx context.Context, s *store.Store, e *statusEntry
 	}
 	log := &audit.Log{Path: path}
 	if verify && e.Header != nil {
-		if log, err = openAudit(ctx, s, key); err != nil {
+		if log, err = s.AuditLog(ctx, key); err != nil {
 			return nil, err
 		}
 		if !audit.Exists(path) {
@@ -298,7 +298,7 @@ func (doc *auditJSON) tally(h *audit.History, now time.Time, find func(name, for
 		default:
 			continue
 		}
-		uses := max(1, l.Count)
+		uses := l.Uses()
 		doc.Uses += uses
 		doc.LastUse = instant(l.Time)
 		c := callers[l.Caller]

@@ -1,10 +1,14 @@
 package cli
 
 import (
-	"cmp"
+	"bytes"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -46,6 +50,7 @@ type auditLineJSON struct {
 	Purpose     string    `json:"purpose,omitempty"`
 	Count       int       `json:"count,omitempty"`
 	Refused     int       `json:"refused,omitempty"`
+	Failed      int       `json:"failed,omitempty"`
 	Executable  string    `json:"executable,omitempty"`
 	Folder      string    `json:"folder,omitempty"`
 	Fingerprint string    `json:"fingerprint,omitempty"`
@@ -69,32 +74,51 @@ func runAuditLog(g *globals, opts auditLogOptions) error {
 		return err
 	}
 	if ws.cfg.JSON {
-		return printJSON(g.app.Stdout, lines)
+		return printLogJSON(g.app.Stdout, lines)
 	}
 	if len(lines) == 0 {
 		ws.say("Nothing is in the log for that time.")
 		return nil
 	}
-	rows := [][]string{{"TIME", "CONNECTION", "EVENT", "PURPOSE", "PROGRAM", "FOLDER", "TOKEN"}}
+	rows := make([][]string, 0, len(lines)+1)
+	rows = append(rows, []string{"TIME", "CONNECTION", "EVENT", "PURPOSE", "PROGRAM", "FOLDER", "TOKEN"})
 	for _, l := range lines {
 		event := l.Event
 		switch {
-		case l.Count > 1 || l.Refused > 0:
-			event = plural(l.Count, "call")
-			if l.Refused > 0 {
-				event += ", " + strconv.Itoa(l.Refused) + " refused"
-			}
+		case l.Count > 1 || l.Refused+l.Failed > 0:
+			event = l.calls()
 		case l.Detail != "":
 			event += ": " + l.Detail
 		}
-		rows = append(rows, []string{l.Time.Local().Format(time.DateTime), l.Connection, event, l.Purpose, l.Executable, l.Folder, l.Fingerprint})
+		rows = append(rows, []string{l.Time.Local().Format(time.DateTime), l.connection, event, l.Purpose, l.Caller, l.Folder, l.Print})
 	}
 	return printTable(g.app.Stdout, rows...)
 }
 
+// logLine is a line of one of several logs.
+type logLine struct {
+	*audit.Entry
+	connection string
+}
+
+// calls says in words how many calls a line is about, and what came of them.
+func (l logLine) calls() string {
+	var parts []string
+	if l.Count > 0 {
+		parts = append(parts, plural(l.Count, "call"))
+	}
+	if l.Refused > 0 {
+		parts = append(parts, strconv.Itoa(l.Refused)+" refused")
+	}
+	if l.Failed > 0 {
+		parts = append(parts, strconv.Itoa(l.Failed)+" failed")
+	}
+	return strings.Join(parts, ", ")
+}
+
 // logLines reads the lines of the named connections, or of all that have a log.
-func (ws *workspace) logLines(names []string, since time.Time) ([]auditLineJSON, error) {
-	lines := []auditLineJSON{}
+func (ws *workspace) logLines(names []string, since time.Time) ([]logLine, error) {
+	var lines []logLine
 	if _, err := ws.bound(); err != nil {
 		return nil, err
 	}
@@ -126,19 +150,109 @@ func (ws *workspace) logLines(names []string, since time.Time) ([]auditLineJSON,
 		if err != nil {
 			return nil, failf(exitStore, "'apiauth doctor' looks at the files", "%w", err)
 		}
+		own := make([]logLine, 0, len(h.Lines))
 		for i := range h.Lines {
-			l := &h.Lines[i].Entry
-			if l.Time.Before(since) {
-				continue
+			if l := &h.Lines[i].Entry; !l.Time.Before(since) {
+				own = append(own, logLine{l, name})
 			}
-			lines = append(lines, auditLineJSON{
-				Time: l.Time, Connection: name, Event: l.Event, Purpose: l.Purpose, Count: l.Count, Refused: l.Refused,
-				Executable: l.Caller, Folder: l.Folder, Fingerprint: l.Print, Detail: l.Detail,
-			})
+		}
+		lines = merge(lines, own)
+	}
+	return lines, nil
+}
+
+// merge puts the lines of two logs in order of time. Those of one log stay in the
+// order in which they were written.
+func merge(a, b []logLine) []logLine {
+	if len(a) == 0 {
+		return b
+	}
+	all := make([]logLine, 0, len(a)+len(b))
+	for len(a) > 0 && len(b) > 0 {
+		if b[0].Time.Before(a[0].Time) {
+			all, b = append(all, b[0]), b[1:]
+		} else {
+			all, a = append(all, a[0]), a[1:]
 		}
 	}
-	slices.SortStableFunc(lines, func(a, b auditLineJSON) int {
-		return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.Connection, b.Connection))
-	})
-	return lines, nil
+	return append(append(all, a...), b...)
+}
+
+// printLogJSON prints lines as printJSON prints a list of auditLineJSON, in a
+// tenth of the time: of a hundred thousand lines most texts were there before.
+func printLogJSON(w io.Writer, lines []logLine) error {
+	if len(lines) == 0 {
+		return printJSON(w, []auditLineJSON{})
+	}
+	out := logWriter{w: w, texts: map[string][]byte{}}
+	begin := "[\n  {\n"
+	for i := range lines {
+		l := &lines[i]
+		out.doc = append(append(out.doc, begin...), `    "time": "`...)
+		out.doc = append(l.Time.AppendFormat(out.doc, time.RFC3339Nano), '"')
+		out.text("connection", l.connection, true)
+		out.text("event", l.Event, true)
+		out.text("purpose", l.Purpose, false)
+		out.number("count", l.Count)
+		out.number("refused", l.Refused)
+		out.number("failed", l.Failed)
+		out.text("executable", l.Caller, false)
+		out.text("folder", l.Folder, false)
+		out.text("fingerprint", l.Print, false)
+		out.text("detail", l.Detail, false)
+		out.doc = append(out.doc, "\n  }"...)
+		if err := out.flush(64 << 10); err != nil {
+			return err
+		}
+		begin = ",\n  {\n"
+	}
+	out.doc = append(out.doc, "\n]\n"...)
+	return out.flush(0)
+}
+
+// logWriter writes members of JSON objects.
+type logWriter struct {
+	w     io.Writer
+	doc   []byte            // not written yet
+	texts map[string][]byte // as JSON
+}
+
+func (w *logWriter) flush(above int) error {
+	if len(w.doc) <= above {
+		return nil
+	}
+	if _, err := w.w.Write(w.doc); err != nil {
+		return fmt.Errorf("write the answer: %w", err)
+	}
+	w.doc = w.doc[:0]
+	return nil
+}
+
+func (w *logWriter) name(name string) {
+	w.doc = append(append(append(w.doc, ",\n    \""...), name...), `": `...)
+}
+
+func (w *logWriter) text(name, text string, always bool) {
+	if text == "" && !always {
+		return
+	}
+	encoded, ok := w.texts[text]
+	if !ok {
+		var b bytes.Buffer
+		enc := json.NewEncoder(&b)
+		enc.SetEscapeHTML(false)
+		_ = enc.Encode(text) // texts can be encoded, and memory be written
+		encoded = bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+		w.texts[text] = encoded
+	}
+	w.name(name)
+	w.doc = append(w.doc, encoded...)
+}
+
+func (w *logWriter) number(name string, n int) {
+	if n == 0 {
+		return
+	}
+	w.name(name)
+	w.doc = strconv.AppendInt(w.doc, int64(n), 10)
 }

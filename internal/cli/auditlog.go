@@ -4,12 +4,20 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/apiauth/apiauth/internal/audit"
 	"github.com/apiauth/apiauth/internal/connection"
 	"github.com/apiauth/apiauth/internal/keyring"
 	"github.com/apiauth/apiauth/internal/oauth"
 	"github.com/apiauth/apiauth/internal/store"
+)
+
+// How far an audit log may be ahead of what the record has sealed about it. The
+// record is written for that alone only where nothing else writes it.
+const (
+	anchorLines = 500
+	anchorAge   = 24 * time.Hour
 )
 
 // auditor writes down what is handed out of one store. A nil one writes nothing.
@@ -35,12 +43,12 @@ func (a *auditor) token(ctx context.Context, access connection.Access) {
 	a.write(ctx, access.Name, audit.Entry{Event: audit.EventToken}, access.Token.Reveal())
 }
 
-// calls writes down calls that were made with a token.
-func (a *auditor) calls(ctx context.Context, name string, access connection.Access, calls, refused int) {
+// calls writes down calls that were made with a token, and what came of them.
+func (a *auditor) calls(ctx context.Context, name string, access connection.Access, c callCount) {
 	if a == nil {
 		return
 	}
-	a.write(ctx, name, audit.Entry{Event: audit.EventCalls, Count: calls, Refused: refused}, access.Token.Reveal())
+	a.write(ctx, name, audit.Entry{Event: audit.EventCalls, Count: c.made, Refused: c.refused, Failed: c.failed}, access.Token.Reveal())
 }
 
 // event writes down that a connection began or ends.
@@ -49,7 +57,10 @@ func (a *auditor) event(ctx context.Context, name, event, detail string) {
 		return
 	}
 	a.write(ctx, name, audit.Entry{Event: event, Detail: detail}, "")
-	if path, err := a.store.AuditPath(connection.Key{Project: a.ws.projectID, Name: name}); err == nil && event == audit.EventConnect {
+	if event != audit.EventConnect {
+		return
+	}
+	if path, err := a.store.AuditPath(connection.Key{Project: a.ws.projectID, Name: name}); err == nil {
 		audit.Begun(path)
 	}
 }
@@ -74,7 +85,7 @@ func (a *auditor) refused(ctx context.Context, name string, err error) {
 func (a *auditor) write(ctx context.Context, name string, e audit.Entry, token string) {
 	ctx = context.WithoutCancel(ctx)
 	key := connection.Key{Project: a.ws.projectID, Name: name}
-	log, err := openAudit(ctx, a.store, key)
+	log, err := a.store.AuditLog(ctx, key)
 	if err == nil {
 		e.Time, e.Purpose = a.ws.app.Now(), a.ws.purpose
 		if a.ws.app.Caller != nil {
@@ -92,6 +103,10 @@ func (a *auditor) write(ctx context.Context, name string, e audit.Entry, token s
 			}
 			a.ws.alert(ctx, name, alert)
 		}
+		begins := e.Event == audit.EventConnect || e.Event == audit.EventRenamed
+		if err == nil && (begins || log.Behind() >= anchorLines || e.Time.Sub(log.Anchor.At) >= anchorAge) {
+			err = a.store.Anchor(ctx, key)
+		}
 	}
 	if err != nil && !ofKeychain(err) {
 		a.ws.unheard.Do(func() {
@@ -105,17 +120,4 @@ func (a *auditor) write(ctx context.Context, name string, e audit.Entry, token s
 func ofKeychain(err error) bool {
 	return slices.ContainsFunc([]error{keyring.ErrAbsent, keyring.ErrLocked, keyring.ErrDenied, keyring.ErrTimeout, keyring.ErrFailed},
 		func(kind error) bool { return errors.Is(err, kind) })
-}
-
-// openAudit returns the log of a connection, with its key.
-func openAudit(ctx context.Context, s *store.Store, key connection.Key) (*audit.Log, error) {
-	path, err := s.AuditPath(key)
-	if err != nil {
-		return nil, err
-	}
-	k, err := s.AuditKey(ctx, key)
-	if err != nil {
-		return nil, err
-	}
-	return &audit.Log{Path: path, Key: k, Lock: func() (func(), error) { return s.AuditLock(ctx, key) }}, nil
 }

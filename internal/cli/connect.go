@@ -428,7 +428,7 @@ func (a *attempt) settle(ctx context.Context) error {
 		var err error
 		chosen, err = flow.Choose(chosen, a.def.Provider, flow.Means{
 			Browser:     browser,
-			Terminal:    ws.person(),
+			Terminal:    ws.person() || ws.app.ReadPaste != nil,
 			Person:      !ws.cfg.NoInput && !ws.app.inCI(),
 			Secret:      !a.client.Secret.IsZero(),
 			Key:         chosen == flow.FlowJWTBearer && !a.client.Secret.IsZero(),
@@ -653,7 +653,10 @@ func (a *attempt) runFlow(ctx context.Context) (*flow.Result, error) {
 	if ws.mayOpenBrowser(a.opts.NoBrowser) {
 		env.OpenBrowser = ws.openBrowser
 	}
-	if ws.person() && ws.app.Terminal != nil {
+	switch {
+	case ws.app.ReadPaste != nil:
+		env.ReadPaste, env.Front = ws.app.ReadPaste, "dashboard"
+	case ws.person() && ws.app.Terminal != nil:
 		env.ReadPaste = func(ctx context.Context) (string, error) {
 			return flow.ReadLineRaw(ctx, ws.app.Terminal, ws.app.Stderr)
 		}

@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/apiauth/apiauth/internal/audit"
 	"github.com/apiauth/apiauth/internal/connection"
 	"github.com/apiauth/apiauth/internal/dashboard"
 	"github.com/apiauth/apiauth/internal/flow"
@@ -43,6 +43,7 @@ type pageLogin struct {
 	said   *transcript
 	cancel context.CancelFunc
 	moved  chan struct{} // closed when the person can go on
+	pasted chan string   // final addresses
 	once   sync.Once
 }
 
@@ -382,16 +383,54 @@ func (d *dashboardWork) Uses(_ context.Context, since time.Time) ([]dashboard.Us
 	list := make([]dashboard.Use, 0, len(lines))
 	for _, l := range lines {
 		u := dashboard.Use{
-			Time: l.Time, Connection: l.Connection, Event: l.Event, Purpose: oauth.Clean(l.Purpose),
-			Executable: oauth.Clean(l.Executable), Folder: oauth.Clean(l.Folder), Fingerprint: l.Fingerprint,
-		}
-		if l.Event == audit.EventToken || l.Event == audit.EventCalls {
-			u.Count = max(1, l.Count)
+			Time: l.Time, Connection: l.connection, Event: l.Event, Purpose: oauth.Clean(l.Purpose), Count: l.Uses(),
+			Executable: oauth.Clean(l.Caller), Folder: oauth.Clean(l.Folder), Fingerprint: l.Print,
 		}
 		if l.Detail != "" {
 			u.Event += ": " + oauth.Clean(l.Detail)
 		}
 		list = append(list, u)
+	}
+	return list, nil
+}
+
+// Proof proves the logs of this project's connections, with the keychain's keys.
+func (d *dashboardWork) Proof(ctx context.Context) ([]dashboard.Proof, error) {
+	ws, err := d.workspace()
+	if err != nil || ws.unbound != nil {
+		return nil, pageError(err)
+	}
+	s, err := ws.store()
+	if errors.Is(err, errNoStore) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, pageError(err)
+	}
+	entries, _, err := ws.entries(nil)
+	if err != nil {
+		return nil, pageError(err)
+	}
+	var list []dashboard.Proof
+	for i := range entries {
+		e := &entries[i]
+		if e.Header == nil {
+			continue
+		}
+		p := dashboard.Proof{Connection: e.Name}
+		h, err := ws.history(ctx, s, e, true)
+		switch {
+		case err != nil:
+			p.Problem = oauth.Clean(err.Error())
+		default:
+			p.Lines, p.Former = h.Checked, h.Former
+			if len(h.Faults) > 0 {
+				first := h.Faults[0]
+				first.File = filepath.Base(first.File)
+				p.Fault, p.More = oauth.Clean(first.String()), len(h.Faults)-1
+			}
+		}
+		list = append(list, p)
 	}
 	return list, nil
 }
@@ -429,9 +468,7 @@ func (d *dashboardWork) Logins() []dashboard.Login {
 	for _, l := range d.list {
 		shown := l.login
 		// The page has a link for the address of the login.
-		shown.Lines = slices.DeleteFunc(l.said.lines(), func(line string) bool {
-			return strings.HasPrefix(line, "http://") || strings.HasPrefix(line, "https://")
-		})
+		shown.Lines = slices.DeleteFunc(l.said.lines(), func(line string) bool { return line == shown.URL })
 		list = append(list, shown)
 	}
 	return list
@@ -449,6 +486,34 @@ func (d *dashboardWork) GiveUp(name string) {
 	})
 }
 
+// canPaste notes whether a login takes a final address.
+func (d *dashboardWork) canPaste(l *pageLogin, can bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	l.login.Paste = can
+}
+
+// Paste gives a final address to the login that waits for it. What is wrong with
+// it, the login says itself.
+func (d *dashboardWork) Paste(name string, address secret.Text) error {
+	d.mu.Lock()
+	at := slices.IndexFunc(d.list, func(l *pageLogin) bool { return l.login.Name == name && l.login.Paste })
+	var l *pageLogin
+	if at >= 0 {
+		l = d.list[at]
+	}
+	d.mu.Unlock()
+	if l != nil {
+		select {
+		case l.pasted <- address.Reveal():
+			return nil
+		case <-d.ctx.Done():
+		case <-time.After(time.Second): // it has ended just now
+		}
+	}
+	return fmt.Errorf("no login to %q waits for an address", oauth.Clean(name))
+}
+
 // Connect begins a login, in place of an earlier one of the same name.
 func (d *dashboardWork) Connect(ctx context.Context, o dashboard.Order) error {
 	if !project.ValidName(o.Name) {
@@ -462,9 +527,19 @@ func (d *dashboardWork) Connect(ctx context.Context, o dashboard.Order) error {
 	run, cancel := context.WithCancel(d.ctx)
 	l := &pageLogin{
 		login: dashboard.Login{Name: o.Name, Provider: name, State: dashboard.LoginWaiting},
-		said:  new(transcript), cancel: cancel, moved: make(chan struct{}),
+		said:  new(transcript), cancel: cancel, moved: make(chan struct{}), pasted: make(chan string),
 	}
-	g := d.globals(l.said, "")
+	g := d.globals(l.said, o.Key.Reveal())
+	g.app.ReadPaste = func(ctx context.Context) (string, error) {
+		d.canPaste(l, true)
+		defer d.canPaste(l, false)
+		select {
+		case line := <-l.pasted:
+			return line, nil
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
+	}
 	g.app.Approve = func(_ context.Context, link string) error {
 		d.mu.Lock()
 		l.login.URL = link
@@ -477,7 +552,10 @@ func (d *dashboardWork) Connect(ctx context.Context, o dashboard.Order) error {
 	d.mu.Unlock()
 	opts := connectOptions{
 		Names: []string{o.Name}, Provider: o.Provider, Scopes: o.Scopes, Chosen: true,
-		Flow: o.Flow, Timeout: flow.DefaultTimeout,
+		Flow: o.Flow, Timeout: flow.DefaultTimeout, ImportStdin: !o.Key.IsZero(),
+	}
+	if opts.ImportStdin {
+		opts.Flow = flow.FlowAuto // which kind it is shows
 	}
 	if opts.Flow == "" {
 		opts.Flow = flow.FlowAuto

@@ -85,14 +85,24 @@ func (ws *workspace) secret(ctx context.Context, all []statusEntry, e *statusEnt
 	if e.Header == nil && e.Problem == nil {
 		return out, nil
 	}
-	access, err := ws.token(ctx, e.Name, connection.Option{})
-	if errors.Is(err, connection.ErrNeedsConnect) {
-		ws.warn("%v", err)
-		return out, nil
-	}
+	from, err := ws.origin(e.Name)
 	if err != nil {
 		return inject.Secret{}, err
 	}
+	access, err := from.obtain(ctx, e.Name, connection.Option{})
+	switch {
+	case errors.Is(err, connection.ErrNeedsConnect):
+		ws.warn("%v", err)
+		return out, nil
+	case err != nil:
+		return inject.Secret{}, err
+	case access.Header.State == connection.StateNeedsConnect:
+		// Its last token may live on. A program that is told so asks for no
+		// login before that is over, and the provider may know better.
+		ws.warn("the grant of %q has ended; run 'apiauth connect %s'", e.Name, e.Name)
+		return out, nil
+	}
+	from.log.token(ctx, access)
 	out.Token = access.Token
 	if access.Header.ScopesKnown {
 		out.GrantedScopes = []inject.GrantedScope{}

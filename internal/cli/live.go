@@ -3,10 +3,12 @@ package cli
 import (
 	"context"
 	"errors"
+	"net/http"
 	"reflect"
 	"sync"
 	"time"
 
+	"github.com/apiauth/apiauth/internal/audit"
 	"github.com/apiauth/apiauth/internal/connection"
 	"github.com/apiauth/apiauth/internal/oauth"
 	"github.com/apiauth/apiauth/internal/providers"
@@ -41,8 +43,21 @@ type liveToken struct {
 	failed error
 	since  time.Time // of failed
 
-	told           time.Time // when calls were last written to the audit log
-	calls, refused int       // since then
+	told  time.Time // when calls were last written to the audit log
+	calls callCount // since then
+}
+
+// callCount is calls and what came of them.
+type callCount struct{ made, refused, failed int }
+
+// add counts an answer, if it counts at all.
+func (c *callCount) add(status int) {
+	switch {
+	case status == http.StatusUnauthorized:
+		c.refused++
+	case audit.Fails(status):
+		c.failed++
+	}
 }
 
 // live gets a token for each named connection, and then keeps them alive.
@@ -71,7 +86,10 @@ func (l *liveTokens) Token(ctx context.Context, name string, refresh bool) (secr
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := l.ws.app.Now()
-	t.count(ctx, name, now, refresh)
+	if !refresh { // else the call is counted already
+		t.calls.made++
+		t.tell(ctx, name, now, tellEvery)
+	}
 	switch {
 	case t.failed != nil && now.Sub(t.since) < failEvery && !now.Before(t.since):
 		return secret.Text{}, t.failed
@@ -95,31 +113,34 @@ func (l *liveTokens) Token(ctx context.Context, name string, refresh bool) (secr
 	return access.Token, nil
 }
 
-// count counts a call for the audit log, which gets one line a second at most.
-func (t *liveToken) count(ctx context.Context, name string, now time.Time, refused bool) {
-	if refused {
-		t.refused++ // the call that the token was refused for is counted already
-	} else {
-		t.calls++
-	}
-	if since := now.Sub(t.told); since >= 0 && since < tellEvery {
+// Answered counts what an API answered.
+func (l *liveTokens) Answered(ctx context.Context, name string, status int) {
+	t, ok := l.kept[name]
+	if !ok || status != http.StatusUnauthorized && !audit.Fails(status) { // most are: they wait for no lock
 		return
 	}
-	t.tell(ctx, name, now)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.calls.add(status)
+	t.tell(ctx, name, l.ws.app.Now(), tellEvery)
 }
 
-func (t *liveToken) tell(ctx context.Context, name string, now time.Time) {
-	if t.calls+t.refused > 0 {
-		t.from.log.calls(ctx, name, t.access, t.calls, t.refused)
+// tell writes calls to the audit log, together, one line in a span at most.
+func (t *liveToken) tell(ctx context.Context, name string, now time.Time, span time.Duration) {
+	if since := now.Sub(t.told); since >= 0 && since < span {
+		return
 	}
-	t.told, t.calls, t.refused = now, 0, 0
+	if t.calls != (callCount{}) {
+		t.from.log.calls(ctx, name, t.access, t.calls)
+	}
+	t.told, t.calls = now, callCount{}
 }
 
 // end writes the last calls to the audit log.
 func (l *liveTokens) end(ctx context.Context) {
 	for name, t := range l.kept {
 		t.mu.Lock()
-		t.tell(context.WithoutCancel(ctx), name, l.ws.app.Now())
+		t.tell(context.WithoutCancel(ctx), name, l.ws.app.Now(), 0)
 		t.mu.Unlock()
 	}
 }

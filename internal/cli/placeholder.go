@@ -177,6 +177,7 @@ func (s *standIns) begin(ctx context.Context, p *execPlan) (after func(), err er
 	}
 	egress, err := proxy.StartEgress(ctx, proxy.EgressOptions{
 		Tokens:   s.tokens,
+		Answered: s.tokens.Answered,
 		Targets:  s.targets,
 		Strict:   s.limits.strict,
 		Isolated: s.limits.isolate,

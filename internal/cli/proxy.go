@@ -124,7 +124,7 @@ func runProxy(ctx context.Context, g *globals, opts proxyOptions) (err error) {
 		r.Base, r.Hosts, r.Auth = pins.APIBase, pins.APIHosts, pins.APIAuth
 		r.Headers, r.InsecureLoopback = pins.APIHeaders, pins.AllowInsecureLoopback
 	}
-	serve.Tokens = tokens
+	serve.Tokens, serve.Answered = tokens, tokens.Answered
 	serve.Roots = issuer.Roots
 	serve.UserAgent = "apiauth/" + g.app.Version.Number
 	serve.Now, serve.Rand = g.app.Now, g.app.Rand

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/apiauth/apiauth/internal/audit"
 	"github.com/apiauth/apiauth/internal/connection"
 	"github.com/apiauth/apiauth/internal/oauth"
 	"github.com/apiauth/apiauth/internal/project"
@@ -17,8 +18,9 @@ func newRenameCmd(g *globals) *cobra.Command {
 		Aliases: []string{"mv"},
 		Short:   "Give a connection another name",
 		GroupID: groupGrant,
-		Long: `Give a connection another name. The provider is not asked for anything. An entry of
-the same name in apiauth.yaml stays as it is: edit it there.`,
+		Long: `Give a connection another name. The provider is not asked for anything. Its audit
+log goes along. An entry of the same name in apiauth.yaml stays as it is: edit it
+there.`,
 		Args:              args(between(2, 2)),
 		ValidArgsFunction: completeConnections(g),
 		RunE: func(cmd *cobra.Command, a []string) error {
@@ -55,6 +57,7 @@ func runRename(ctx context.Context, g *globals, name, to string) error {
 	case err != nil:
 		return err
 	}
+	ws.auditor(s).event(ctx, to, audit.EventRenamed, "it was "+name+" before")
 	ws.say("Renamed %s to %s.", name, to)
 	if ws.manifest != nil {
 		if _, ok := ws.manifest.Connection(name); ok {

@@ -185,17 +185,26 @@ func runStoreMove(ctx context.Context, g *globals, kind string) error {
 	if err != nil {
 		return err
 	}
+	var names []string
 	finish, abort, err := store.Move(ctx, from, to, ws.projectID, func(name string) {
+		names = append(names, name)
 		ws.say("copied %s and read it back", name)
 	})
 	if err != nil {
 		return fmt.Errorf("%w; the project stays in the %s store", err, from.Kind())
 	}
+	// The audit logs go along, as they do with new keys.
+	logs, proven := rekey{ws: ws, from: from, to: to}, map[string]string{}
+	for _, name := range names {
+		proven[name] = logs.proof(ctx, connection.Key{Project: ws.projectID, Name: name})
+	}
 	if err := ws.registry.SetStore(ws.projectID, to.ID()); err != nil {
 		abort()
 		return fmt.Errorf("%w; the project stays in the %s store", err, from.Kind())
 	}
-	if err := finish(context.WithoutCancel(ctx)); err != nil {
+	ws.opened = nil
+	ctx = context.WithoutCancel(ctx)
+	if err := errors.Join(finish(ctx), logs.carry(ctx, ws.projectID, proven)); err != nil {
 		return withHint(fmt.Errorf("the connections are in the %s store now, but not everything could be removed from the %s store: %w", kind, from.Kind(), err),
 			"'apiauth doctor --fix' removes what is left")
 	}

@@ -340,7 +340,7 @@ func (r *rekey) proof(ctx context.Context, key connection.Key) string {
 	if err != nil || !audit.Exists(path) {
 		return ""
 	}
-	log, err := openAudit(ctx, r.from, key)
+	log, err := r.from.AuditLog(ctx, key)
 	if err != nil {
 		return "the lines before could not be proven"
 	}
@@ -398,12 +398,14 @@ func (r *rekey) carryOne(ctx context.Context, key connection.Key, proof string) 
 	if _, err := r.to.Header(key); errors.Is(err, connection.ErrNotStored) {
 		return nil // the log of a connection that is gone
 	}
-	log, err := openAudit(ctx, r.to, key)
+	log, err := r.to.AuditLog(ctx, key)
 	if err != nil {
 		return err
 	}
-	_, err = log.Append(audit.DefaultRules(), audit.Entry{Time: r.ws.app.Now(), Event: audit.EventRekey, Purpose: r.ws.purpose, Detail: proof})
-	return err
+	if _, err = log.Append(audit.DefaultRules(), audit.Entry{Time: r.ws.app.Now(), Event: audit.EventRekey, Purpose: r.ws.purpose, Detail: proof}); err != nil {
+		return err
+	}
+	return r.to.Anchor(ctx, key)
 }
 
 func (r *rekey) finish(g *globals) error {

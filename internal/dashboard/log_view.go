@@ -14,8 +14,9 @@ const (
 
 // logView draws the uses of each day and lists the newest lines of the log.
 type logView struct {
-	days  []day // the oldest first
-	lines []Use // the newest first
+	days   []day // the oldest first
+	lines  []Use // the newest first
+	proofs []Proof
 }
 
 type day struct {
@@ -31,6 +32,9 @@ func (s *Server) logView(ctx context.Context) (view, error) {
 		return nil, err
 	}
 	v := logView{}
+	if v.proofs, err = s.work.Proof(ctx); err != nil {
+		return nil, err
+	}
 	at := map[string]int{}
 	for i := range logDays {
 		name := first.AddDate(0, 0, i).Format(time.DateOnly)
@@ -52,6 +56,7 @@ func (logView) tab() string   { return "Log" }
 
 func (v logView) write(m *markup) {
 	m.raw("<p>Tokens that were handed out to programs of this machine, and what else happened to the connections of this project, in the last 30 days.</p>\n")
+	v.proof(m)
 	v.chart(m)
 	if len(v.lines) == 0 {
 		m.raw("<p class=\"empty\">Nothing is in the log.</p>\n")
@@ -72,6 +77,40 @@ func (v logView) write(m *markup) {
 			literal("</td><td><code>"), u.Fingerprint, literal("</code></td></tr>\n"))
 	}
 	m.raw("</tbody></table></div>\n")
+}
+
+// proof says of each log whether it is what was written.
+func (v logView) proof(m *markup) {
+	if len(v.proofs) == 0 {
+		return
+	}
+	m.raw(`<section aria-labelledby="h-proof"><h2 id="h-proof">Proof</h2>` + "\n<ul class=\"proof\">\n")
+	for _, p := range v.proofs {
+		m.put("<li><strong>", p.Connection, literal("</strong>: "))
+		switch {
+		case p.Problem != "":
+			m.put(`the log <span class="mark warn">could not be proven</span> `, p.Problem)
+		case p.Fault != "":
+			m.put(`the log is <span class="mark bad">broken</span> at `, p.Fault)
+			if p.More > 0 {
+				m.put(", and at ", strconv.Itoa(p.More), literal(" more"))
+			}
+		default:
+			m.put("the log is complete: ", lines(p.Lines))
+		}
+		if p.Former > 0 {
+			m.put("; ", lines(p.Former), literal(" of a former connection, whose key is gone"))
+		}
+		m.raw("</li>\n")
+	}
+	m.raw("</ul>\n</section>\n")
+}
+
+func lines(n int) string {
+	if n == 1 {
+		return "1 line"
+	}
+	return strconv.Itoa(n) + " lines"
 }
 
 // chart draws a bar for each day. Its text is the same in words.

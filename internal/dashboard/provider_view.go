@@ -104,7 +104,10 @@ func (v providerView) write(m *markup) {
 		m.put(`<p><label for="name">Name of the connection</label>
 <input type="text" id="name" name="name" required pattern="[a-z0-9][a-z0-9\-]*" maxlength="63" autocomplete="off" spellcheck="false" value="`, v.name, literal("\"></p>\n"))
 	}
-	v.choice(m)
+	v.key(m)
+	if !p.NoClient {
+		v.choice(m)
+	}
 	flows := slices.DeleteFunc(slices.Clone(p.Flows), func(f string) bool { return f != "browser" && f != "device" && f != "client-credentials" })
 	if len(flows) > 1 {
 		m.raw(`<p><label for="flow">Way to log in</label>
@@ -121,6 +124,28 @@ func (v providerView) write(m *markup) {
 </section>
 `)
 	v.register(m)
+}
+
+// key takes a key or a token that a person has.
+func (v providerView) key(m *markup) {
+	p := &v.p
+	if !slices.Contains(p.Flows, "key") {
+		return
+	}
+	m.raw(`<p><label for="key">`)
+	if p.NoClient {
+		m.raw("Key")
+	} else {
+		m.raw("A key or a token of your own, in place of a login")
+	}
+	m.raw("</label>\n" + `<input type="password" id="key" name="key" autocomplete="off" spellcheck="false"`)
+	m.when(p.NoClient, " required")
+	m.raw("></p>\n")
+	if p.NoClient && p.RegisterPage != "" {
+		m.raw("<p>Make one at ")
+		m.outside("", p.RegisterPage, p.RegisterPage)
+		m.raw("</p>\n")
+	}
 }
 
 // choice lets a person pick scopes: those of the catalogue by category, and

@@ -114,6 +114,8 @@ func (s *Server) post(w http.ResponseWriter, r *http.Request, route string) {
 	switch route {
 	case "/connect":
 		err = s.work.Connect(r.Context(), order(form))
+	case "/paste":
+		err = s.work.Paste(form.Get("name"), secret.New(strings.TrimSpace(form.Get("address"))))
 	case "/giveup":
 		s.work.GiveUp(form.Get("name"))
 	case "/disconnect":
@@ -138,6 +140,9 @@ func (s *Server) post(w http.ResponseWriter, r *http.Request, route string) {
 // are typed into one field.
 func order(form url.Values) Order {
 	o := Order{Name: strings.TrimSpace(form.Get("name")), Provider: form.Get("provider"), Flow: form.Get("flow")}
+	if typed := strings.TrimSpace(form.Get("key")); typed != "" {
+		o.Key = secret.New(typed)
+	}
 	for _, scope := range append(slices.Clone(form["scope"]), strings.Fields(form.Get("more"))...) {
 		if !slices.Contains(o.Scopes, scope) {
 			o.Scopes = append(o.Scopes, scope)

@@ -185,6 +185,7 @@ func (l Login) write(m *markup) {
 		m.put("<p data-spoken>The login to ", l.Name, literal(" waits for you.</p>\n<p>"))
 		m.outside("button", l.URL, "Log in at "+l.Provider)
 		m.raw("</p>\n")
+		l.paste(m)
 	case LoginDone:
 		m.put("<p data-spoken>", l.Name, literal(" is connected.</p>\n"))
 	case LoginFailed:
@@ -210,6 +211,19 @@ func (l Login) write(m *markup) {
 		m.raw("Dismiss")
 	}
 	m.put(`<span class="unseen"> `, l.Name, literal("</span></button>\n</form>\n</article>\n"))
+}
+
+// paste takes the address of the last page, where the browser cannot bring it. It
+// holds a code, and so it is typed like a password.
+func (l Login) paste(m *markup) {
+	if !l.Paste {
+		return
+	}
+	m.form("paste")
+	m.hidden("name", l.Name)
+	m.put(`<p><label for="address-`, l.Name, literal(`">If the browser ends on a page that does not load, paste its whole address<span class="unseen"> for `), l.Name,
+		literal("</span></label>\n<input type=\"password\" id=\"address-"), l.Name, literal(`" name="address" required autocomplete="off" spellcheck="false">
+<button type="submit" id="paste-`), l.Name, literal("\">Take the address</button></p>\n</form>\n"))
 }
 
 func (c Connection) write(m *markup, current bool) {

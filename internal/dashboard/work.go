@@ -23,12 +23,16 @@ type Work interface {
 	Clients(ctx context.Context) ([]Client, error)
 	// Uses lists what the log of this project tells since a moment, oldest first.
 	Uses(ctx context.Context, since time.Time) ([]Use, error)
+	// Proof proves the log of each connection of this project.
+	Proof(ctx context.Context) ([]Proof, error)
 	// Logins lists those that were begun here, the newest first.
 	Logins() []Login
 
 	// Connect begins a login. It returns when the person can go on, and not
 	// later than 3 s.
 	Connect(ctx context.Context, o Order) error
+	// Paste gives the final address of a login that waits for it.
+	Paste(name string, address secret.Text) error
 	// GiveUp ends a login that is under way, and forgets one that is over.
 	GiveUp(name string)
 	// Disconnect forgets a grant and revokes it at the provider.
@@ -126,11 +130,23 @@ type Use struct {
 	Count int
 }
 
+// Proof is what was found about the log of one connection.
+type Proof struct {
+	Connection string
+	Lines      int    // that were proven
+	Former     int    // whose key is gone, with a former connection of that name
+	Fault      string // the first place where it is not what was written
+	More       int    // further faults
+	Problem    string // why it could not be proven
+}
+
 // Order asks for a login.
 type Order struct {
 	Name, Provider, Flow string
 	// Scopes are all that is asked for, beside those that are required.
 	Scopes []string
+	// Key is a key or a token that the person has, in place of a login.
+	Key secret.Text
 }
 
 // ClientForm is a client registration as it was typed.
@@ -153,6 +169,7 @@ type Login struct {
 	Name, Provider string
 	State          string // one of the Login constants
 	URL            string // that the person opens; empty until it is known
+	Paste          bool   // it takes the final address as well
 	Lines          []string
 	Problem, Hint  string
 }

@@ -120,6 +120,7 @@ type login struct {
 	pages     nonces    // of the implicit grant
 	random    io.Reader // nil: crypto/rand
 	now       func() time.Time
+	front     string // see Env.Front
 	expect    expectation
 	won       atomic.Bool
 	responses chan response // the one from the listener
@@ -136,6 +137,7 @@ func newLogin(env Env, a Attempt, redirect string, implicit bool) (*login, error
 		implicit:  implicit,
 		random:    env.Rand,
 		now:       env.now,
+		front:     env.front(),
 		responses: make(chan response, 1),
 		refused:   make(chan problem, 4),
 	}
@@ -297,7 +299,7 @@ func (g *login) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		loopback.Page(w, http.StatusBadRequest, "This address was refused",
 			"It does not belong to the login that apiauth is waiting for, and nothing has changed.",
-			"Finish the login in its own tab, or open the address that the terminal shows.")
+			"Finish the login in its own tab, or open the address that the "+g.front+" shows.")
 		return
 	}
 	if !g.won.CompareAndSwap(false, true) {
@@ -308,10 +310,10 @@ func (g *login) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.responses <- got
 	if got.denied != nil {
 		loopback.Page(w, http.StatusOK, "Access was not granted",
-			"Nothing was stored. The terminal says why. You can close this window.")
+			"Nothing was stored. The "+g.front+" says why. You can close this window.")
 	} else {
 		loopback.Page(w, http.StatusOK, "You can close this window",
-			"apiauth has the answer of "+g.expect.provider+". The terminal shows the result.")
+			"apiauth has the answer of "+g.expect.provider+". The "+g.front+" shows the result.")
 	}
 }
 
@@ -410,11 +412,11 @@ func (g *login) announce(env Env, listening bool) {
 	switch {
 	case env.ReadPaste == nil:
 	case listening:
-		env.say("If the browser ends on a page that does not load, paste its address here and press Enter (it is not shown).")
+		env.say("If the browser ends on a page that does not load, paste its address %s.", env.pasteHere())
 	case leadsHere(g.redirect):
-		env.say("At the end the browser says that it cannot open a page of %s, and that is right: copy the whole address of that page, paste it here and press Enter (it is not shown).", hostOf(g.redirect))
+		env.say("At the end the browser says that it cannot open a page of %s, and that is right: copy the whole address of that page, paste it %s.", hostOf(g.redirect), env.pasteHere())
 	default:
-		env.say("At the end, copy the whole address of the last page, paste it here and press Enter (it is not shown).")
+		env.say("At the end, copy the whole address of the last page, paste it %s.", env.pasteHere())
 	}
 	challenge := "none (the provider does not support PKCE)"
 	section, kind := "4.1.1", "code"

@@ -5,6 +5,7 @@
 package flow
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -147,6 +148,9 @@ type Env struct {
 	// its newline; nil when nothing can be pasted. It returns when ctx ends.
 	// ErrTooLong and an empty line are asked again; io.EOF ends pasting.
 	ReadPaste func(ctx context.Context) (string, error)
+	// Front is what the person looks at, in a word: "terminal" (the default) or
+	// "dashboard", where a line that is pasted goes into a field.
+	Front string
 	// Now defaults to time.Now.
 	Now func() time.Time
 	// Rand defaults to crypto/rand.
@@ -199,6 +203,16 @@ func (e Env) explain(step string, lines ...string) {
 	if e.Explain != nil {
 		e.Explain(step, lines...)
 	}
+}
+
+func (e Env) front() string { return cmp.Or(e.Front, "terminal") }
+
+// pasteHere says how a line gets from the browser to ReadPaste.
+func (e Env) pasteHere() string {
+	if e.Front == "" {
+		return "here and press Enter (it is not shown)"
+	}
+	return "into the field on the " + e.Front
 }
 
 func (e Env) now() time.Time {

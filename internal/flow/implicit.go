@@ -96,7 +96,7 @@ func (g *login) serveFragmentPage(w http.ResponseWriter, r *http.Request) {
 		loopback.Refuse(w, http.StatusInternalServerError)
 		return
 	}
-	loopback.FragmentPage(w, nonce)
+	loopback.FragmentPage(w, nonce, g.front)
 }
 
 // takeFragment accepts what a page of ours hands over, once for each page. The

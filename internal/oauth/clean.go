@@ -20,6 +20,9 @@ const (
 // bidirectional controls and invisible characters, and never beginning with a
 // workflow command of a CI system. Clean(Clean(s)) equals Clean(s).
 func Clean(s string) string {
+	if isClean(s) {
+		return s
+	}
 	// A rune is at most 4 bytes, escape sequences come on top. More than this
 	// would be cut off anyway.
 	if len(s) > 64<<10 {
@@ -31,6 +34,20 @@ func Clean(s string) string {
 	}
 	runes := []rune(line)
 	return string(runes[:maxCleanRunes-1]) + "…"
+}
+
+// isClean reports whether a text is short, of visible ASCII and single blanks, and
+// no command: most are, and stay as they are.
+func isClean(s string) bool {
+	if len(s) > maxCleanRunes || strings.HasPrefix(s, "::") || strings.HasPrefix(s, "##") {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == ' ' && (i == 0 || i == len(s)-1 || s[i-1] == ' ') {
+			return false
+		}
+	}
+	return true
 }
 
 // cleanLine is Clean without the limit.

@@ -63,7 +63,15 @@ func FuzzClean(f *testing.F) {
 	for _, s := range []string{"", "a", "\x1b[31mx", "\x1b]0;a\x07", "::x", ":\u200b:x", "\u202e", "\x9b1m", "# #", "\x1b\x1b[["} {
 		f.Add(s)
 	}
-	f.Fuzz(func(t *testing.T, s string) { checkCleaned(t, s, Clean(s)) })
+	for _, s := range []string{"a b", " a", "a ", "a  b", "##[x", "~!", strings.Repeat("x", maxCleanRunes+1)} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		checkCleaned(t, s, Clean(s))
+		if isClean(s) && cleanLine(s) != s {
+			t.Errorf("%q counts as clean, and would become %q", s, cleanLine(s))
+		}
+	})
 }
 
 func TestCleanURL(t *testing.T) {

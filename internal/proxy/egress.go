@@ -50,6 +50,9 @@ type Target struct {
 type EgressOptions struct {
 	Tokens  Tokens
 	Targets []Target
+	// Answered is told the status of each answer to a request with a token. It
+	// may be nil and is called from many goroutines.
+	Answered func(ctx context.Context, connection string, status int)
 	// Strict refuses every host that is neither pinned nor in Open, whose
 	// entries are in the form of providers.NormalHost.
 	Strict bool

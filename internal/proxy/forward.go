@@ -149,15 +149,13 @@ func (x *exchange) forward(scheme, host, path string) {
 		x.broken(err)
 		return
 	}
-	insert(out, rt.Auth, token)
-	resp, err := rt.way(p, out).RoundTrip(out)
+	resp, err := x.send(out, token)
 	if err == nil && resp.StatusCode == http.StatusUnauthorized && again != nil {
 		if fresh, ok := rt.renewal.instead(ctx, p.o.Tokens, rt.Connection, token, p.o.Now()); ok {
 			_ = resp.Body.Close()
 			if out, err = again(); err == nil {
 				token = fresh
-				insert(out, rt.Auth, token)
-				resp, err = rt.way(p, out).RoundTrip(out)
+				resp, err = x.send(out, token)
 			}
 		}
 	}
@@ -178,6 +176,16 @@ func (x *exchange) forward(scheme, host, path string) {
 		}
 	}
 	x.answer(out, resp)
+}
+
+// send sends a request with a token in it.
+func (x *exchange) send(out *http.Request, token secret.Text) (*http.Response, error) {
+	insert(out, x.rt.Auth, token)
+	resp, err := x.rt.way(x.p, out).RoundTrip(out)
+	if err == nil && x.p.o.Answered != nil {
+		x.p.o.Answered(x.r.Context(), x.rt.Connection, resp.StatusCode)
+	}
+	return resp, err
 }
 
 // way is how a request leaves.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -208,6 +209,21 @@ func TestReverseRefusedToken(t *testing.T) {
 		if resp, _ := r.do(req); resp.StatusCode != 401 || r.tokens.refreshed() != 0 {
 			t.Errorf("a body %s: status %d, %d refreshes", name, resp.StatusCode, r.tokens.refreshed())
 		}
+	}
+}
+
+// TestReverseTellsAnswers: each answer to a token is told, the one before a renewal
+// too, and none that is the proxy's own.
+func TestReverseTellsAnswers(t *testing.T) {
+	told := make(chan string, 10)
+	r := newReverseRig(t, guarded(2), func(o *ReverseOptions) {
+		o.Answered = func(_ context.Context, connection string, status int) { told <- fmt.Sprint(connection, " ", status) }
+	})
+	r.get("/one/x")
+	r.get("/two/x")
+	close(told)
+	if first, second := <-told, <-told; first != "one 401" || second != "one 200" || len(told) != 0 {
+		t.Errorf("%q, %q, %d more", first, second, len(told))
 	}
 }
 

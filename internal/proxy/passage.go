@@ -113,5 +113,9 @@ func (x *passage) send(ctx context.Context, token secret.Text) (*http.Response, 
 	if err != nil {
 		return nil, err
 	}
-	return way.RoundTrip(out)
+	resp, err := way.RoundTrip(out)
+	if err == nil && x.target != nil && x.e.o.Answered != nil {
+		x.e.o.Answered(ctx, x.target.Connection, resp.StatusCode)
+	}
+	return resp, err
 }

@@ -74,6 +74,9 @@ type Route struct {
 type ReverseOptions struct {
 	Tokens Tokens
 	Routes []Route
+	// Answered is told the status of each answer to a request with a token. It
+	// may be nil and is called from many goroutines.
+	Answered func(ctx context.Context, connection string, status int)
 	// Host and Port are those of loopback.Options: 127.0.0.1 and a free port
 	// by default.
 	Host string

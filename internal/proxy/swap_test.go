@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -176,6 +177,8 @@ func TestRefreshAfter401(t *testing.T) {
 		}
 		fmt.Fprintf(w, "%d bytes for %s", len(body), req.Header.Get("Authorization"))
 	}))
+	told := map[string]int{}
+	r.options.Answered = func(_ context.Context, connection string, status int) { told[fmt.Sprint(connection, " ", status)]++ }
 	r.start()
 	c := r.client(false)
 	post := func(size int) answer {
@@ -207,6 +210,9 @@ func TestRefreshAfter401(t *testing.T) {
 	// A request that gets no token causes none.
 	if got := r.send(c, "GET", "https://"+apiHost+"/", nil); got.StatusCode != 401 || r.tokens.refreshes != 2 {
 		t.Errorf("without a placeholder: %d, %d refreshes", got.StatusCode, r.tokens.refreshes)
+	}
+	if len(told) != 2 || told["acme 401"] != 4 || told["acme 200"] != 3 {
+		t.Errorf("told of the answers: %v", told)
 	}
 	r.tokens.mu.Lock()
 	r.tokens.err = fmt.Errorf("the issuer no longer\naccepts this grant")

@@ -12,7 +12,7 @@ import (
 func FuzzRecord(f *testing.F) {
 	s := &Store{meta: Meta{ID: "0123456789abcdef", Kind: KindFile}}
 	k := make([]byte, keySize)
-	good, err := s.sealRecord(key("a"), sample("a", 1), k)
+	good, err := s.sealRecord(key("a"), sample("a", 1), auditSeal{}, k)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -36,7 +36,7 @@ func FuzzRecord(f *testing.F) { // R-114
 		if err != nil {
 			return
 		}
-		again, err := s.sealRecord(key("a"), rec, k)
+		again, err := s.sealRecord(key("a"), rec, auditSeal{}, k)
 		if err != nil {
 			t.Fatal(err)
 		}

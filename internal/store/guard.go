@@ -33,6 +33,9 @@ type guard struct {
 	// sealedSize is the length of the write-ahead file up to the end of the
 	// sealed answer in it; zero when there is none.
 	sealedSize int64
+	// log is what is sealed about the audit log of a connection that gets this
+	// name; nil when it has it already.
+	log *auditSeal
 }
 
 // Lock takes the exclusive lock of a connection. The lock file is separate from
@@ -155,6 +158,11 @@ func (g *guard) reconcile(ctx context.Context) error {
 	if !doomed {
 		return g.removeTombstone()
 	}
+	if t.MovedTo != "" {
+		if err := g.store.follow(ctx, g.key, connection.Key{Project: g.key.Project, Name: t.MovedTo}); err != nil {
+			return err
+		}
+	}
 	if err := g.Delete(ctx); err != nil {
 		if _, herr := g.store.Header(g.key); !errors.Is(herr, connection.ErrNotStored) {
 			return err
@@ -239,7 +247,8 @@ func (g *guard) Commit(ctx context.Context, rec *connection.Record) error {
 			return writeError("write the record of "+g.key.Name, err)
 		}
 	}
-	doc, err := g.store.sealRecord(g.key, rec, k)
+	log := g.store.reach(g.key, k, g.auditSeal(k))
+	doc, err := g.store.sealRecord(g.key, rec, log, k)
 	if err != nil {
 		return err
 	}
@@ -250,7 +259,25 @@ func (g *guard) Commit(ctx context.Context, rec *connection.Record) error {
 	if err != nil {
 		return writeError("write the record of "+g.key.Name, err)
 	}
+	g.store.rememberSeal(g.key, log)
 	return g.Drop()
+}
+
+// auditSeal is what the stored record says about the audit log. A damaged one
+// says nothing.
+func (g *guard) auditSeal(k []byte) auditSeal {
+	if g.log != nil {
+		return *g.log
+	}
+	h, sealed, err := g.store.load(g.key)
+	if err != nil {
+		return auditSeal{}
+	}
+	if _, err := g.store.unseal(g.key, h, sealed, k); err != nil {
+		return auditSeal{}
+	}
+	log, _ := g.store.auditSealOf(g.key)
+	return log
 }
 
 // Next returns numbers above everything that is stored under this name. What
@@ -373,6 +400,7 @@ func (g *guard) Delete(ctx context.Context) error {
 	}
 	g.closeJournal()
 	g.sealing, g.sealedSize = nil, 0
+	g.store.forgetSeal(g.key)
 	for _, suffix := range []string{journalSuffix, recordSuffix} { // an answer without a record would bring the connection back
 		if err := removeFile(filepath.Join(g.dir, g.key.Name+suffix)); err != nil {
 			return writeError("remove the files of "+g.key.Name, err)
@@ -430,8 +458,21 @@ func (g *guard) MoveTo(ctx context.Context, to connection.Guard, rec *connection
 	if err := g.writeTombstone(tombstone{MovedTo: dest.key.Name}); err != nil {
 		return err
 	}
+	k, err := g.sealingKey(ctx)
+	if err != nil {
+		return errors.Join(err, g.removeTombstone())
+	}
+	log := g.store.reach(g.key, k, g.auditSeal(k))
+	if log.key == nil {
+		log.key = g.store.auditKey(g.key, k)
+	}
+	dest.log = &log
 	if err := dest.Commit(ctx, rec); err != nil {
 		return errors.Join(err, g.removeTombstone())
+	}
+	dest.log = nil
+	if err := g.store.follow(ctx, g.key, dest.key); err != nil {
+		return fmt.Errorf("move the audit log: %w", err)
 	}
 	return g.Delete(ctx)
 }

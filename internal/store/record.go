@@ -38,6 +38,7 @@ type wireBody struct {
 	Refresh string            `json:"refresh,omitempty"`
 	Spare   string            `json:"spare,omitempty"`
 	Kept    map[string]string `json:"kept,omitempty"`
+	Log     string            `json:"log,omitempty"` // an auditSeal
 }
 
 // load reads a record file and parses its clear part.
@@ -99,6 +100,7 @@ func (s *Store) unseal(key connection.Key, h *connection.Header, p sealedPart, k
 	if err := json.Unmarshal(plain, &b); err != nil {
 		return nil, fmt.Errorf("%w: %s: its body is no JSON object", connection.ErrCorrupt, key.Name)
 	}
+	s.rememberSeal(key, parseAuditSeal(b.Log))
 	return &connection.Record{Header: *h, Body: connection.Body{
 		Access:  secret.New(b.Access),
 		Refresh: secret.New(b.Refresh),
@@ -108,7 +110,7 @@ func (s *Store) unseal(key connection.Key, h *connection.Header, p sealedPart, k
 }
 
 // sealRecord returns the bytes of a record file.
-func (s *Store) sealRecord(key connection.Key, rec *connection.Record, k []byte) ([]byte, error) {
+func (s *Store) sealRecord(key connection.Key, rec *connection.Record, log auditSeal, k []byte) ([]byte, error) {
 	header := rec.Header
 	header.Name = key.Name
 	header.Format = connection.Format
@@ -119,7 +121,7 @@ func (s *Store) sealRecord(key connection.Key, rec *connection.Record, k []byte)
 	if len(line) > maxHeaderLine {
 		return nil, fmt.Errorf("write the record of %q: its header has %d bytes, more than %d", key.Name, len(line), maxHeaderLine)
 	}
-	plain, err := json.Marshal(wireBody{rec.Body.Access.Reveal(), rec.Body.Refresh.Reveal(), rec.Body.Spare.Reveal(), rec.Body.Kept})
+	plain, err := json.Marshal(wireBody{rec.Body.Access.Reveal(), rec.Body.Refresh.Reveal(), rec.Body.Spare.Reveal(), rec.Body.Kept, log.String()})
 	if err != nil {
 		return nil, fmt.Errorf("write the record of %q: %w", key.Name, err)
 	}

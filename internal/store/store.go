@@ -112,6 +112,8 @@ type Store struct {
 	// proven holds the keys of a keychain store that have opened a record.
 	proven map[connection.Key][]byte
 	ahead  map[connection.Key]chan keyRead // keys that are being read
+	// seals holds what the records that were opened last say about their logs.
+	seals map[connection.Key]auditSeal
 }
 
 var _ connection.Store = (*Store)(nil)

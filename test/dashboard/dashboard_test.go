@@ -162,6 +162,7 @@ func TestJourney(t *testing.T) {
 	b.do("click", "nav a[href=log]")
 	b.do("see", "figure", "Tokens handed out each day")
 	b.do("see", "tbody tr", "token")
+	b.do("see", ".proof li", "peer: the log is complete: 6 lines")
 	look("log")
 
 	// A client secret that leaked is told what it is; a token is ended.
@@ -208,6 +209,93 @@ func TestJourney(t *testing.T) {
 		host := strings.TrimPrefix(origin, "http://")
 		if host != u.Host && host != is1.Host && !strings.HasPrefix(host, "127.0.0.1:") {
 			t.Errorf("something was asked of %s", origin)
+		}
+	}
+	_ = s.stop()
+}
+
+// What a person types is taken: a static key, and the final address of a login
+// whose last page does not load. Neither comes back in any answer. The log is
+// proven, and a change is told with its place.
+func TestTyping(t *testing.T) {
+	t.Parallel()
+	p, is, s, b := world(t)
+	var pictures string
+	if os.Getenv("APIAUTH_TEST_ARTIFACTS") != "" {
+		pictures = peers.Artifacts(t)
+	}
+	p.must(is.Post.Secret.Reveal()+"\n", "client", "set", "peer", "--client-id", is.Post.ID, "--client-secret-stdin")
+	look := func(name string) {
+		t.Helper()
+		for _, found := range get[[]string](b, "look", name, pictures, []int{360, 1440}) {
+			t.Errorf("%s: %s", name, found)
+		}
+	}
+	b.do("open", s.link)
+	b.do("see", "h1", "Connections")
+
+	const key = "sk-proj-a-key-that-nobody-may-see-again-0123456789"
+	b.do("open", s.base+"provider?id=openai")
+	look("key")
+	b.do("fill", "#key", key)
+	b.do("click", "button.primary")
+	b.do("see", ".login.done", "openai is connected")
+	if got := strings.TrimSpace(p.must("", "token", "openai")); got != key {
+		t.Error("another key is stored")
+	}
+	b.do("click", ".login button")
+	b.do("gone", ".login")
+
+	b.do("open", s.base+"provider?id=peer&connection=peer")
+	b.do("click", "button.primary")
+	b.do("see", ".login a", "Log in at Peer")
+	b.do("see", ".login label", "paste its whole address for peer")
+	look("paste")
+	b.do("fill", "#address-peer", "http://127.0.0.1:1/callback/peer?code=wrong&state=wrong")
+	b.do("click", "#paste-peer")
+	b.do("click", "summary")
+	b.do("see", ".login li", "Still waiting.")
+	// What is typed outlives what the script replaces.
+	b.do("fill", "#address-peer", "half an address")
+	p.must("", "token", "openai")
+	p.must("", "rename", "openai", "other-name")
+	b.do("see", ".card h3", "other-name")
+	if got := get[string](b, "value", "#address-peer"); got != "half an address" {
+		t.Errorf("typed was %q when the list was renewed", got)
+	}
+	person := peers.Visitor{Stay: true}
+	landing, err := person.Visit(t.Context(), get[string](b, "href", ".login a"))
+	if err != nil || !strings.Contains(landing.URL, "code=") {
+		t.Fatalf("the login ended at status %d, %v", landing.Status, err)
+	}
+	b.do("fill", "#address-peer", landing.URL)
+	b.do("click", "#paste-peer")
+	b.do("see", ".login.done", "peer is connected")
+
+	b.do("open", s.base+"log")
+	b.do("see", ".proof li", "other-name: the log is complete: 4 lines")
+	found, err := filepath.Glob(filepath.Join(p.home, ".local", "state", "apiauth", "stores", "*", "*", "other-name.log"))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("logs: %v, %v", found, err)
+	}
+	doc, err := os.ReadFile(found[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(found[0], []byte(strings.Replace(string(doc), "\"e\":\"token\"", "\"e\":\"taken\"", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.do("open", s.base+"log")
+	b.do("see", ".proof li", "other-name: the log is broken at other-name.log:2: its code is wrong")
+	look("broken")
+
+	type seen struct{ Bodies string }
+	saw := get[seen](b, "seen")
+	code := strings.TrimPrefix(landing.URL[strings.Index(landing.URL, "code="):], "code=")
+	code, _, _ = strings.Cut(code, "&")
+	for name, value := range map[string]string{"key": key, "code": code, "token": strings.TrimSpace(p.must("", "token", "peer"))} {
+		if value == "" || strings.Contains(saw.Bodies, value) || strings.Contains(s.text(), value) {
+			t.Errorf("the %s stands in an answer", name)
 		}
 	}
 	_ = s.stop()
@@ -286,7 +374,7 @@ func TestRefusals(t *testing.T) {
 		"no token of the form":    {403, []string{"Origin", origin}},
 		"JSON":                    {415, []string{"Origin", origin, "Content-Type", "application/json"}},
 	} {
-		for _, action := range []string{"connect", "giveup", "disconnect", "client", "revoke"} {
+		for _, action := range []string{"connect", "paste", "giveup", "disconnect", "client", "revoke"} {
 			body := url.Values{"name": {"peer"}, "csrf": {"00000000000000000000000000000000"}}.Encode()
 			if got := status("POST", s.base+action, body, append([]string{"Cookie", cookie}, c.headers...)...); got != c.want {
 				t.Errorf("%s, %s: %d, want %d", action, name, got, c.want)

@@ -146,7 +146,7 @@ func rooms() map[string][]string {
 		"internal/proxy":      {"loopback", "providers", "secret"},
 		"internal/sandbox":    {"loopback", "secret"},
 		"internal/secret":     nil,
-		"internal/store":      {"connection", "keyring", "oauth", "providers", "secret"},
+		"internal/store":      {"audit", "connection", "keyring", "oauth", "providers", "secret"},
 		"internal/strictyaml": nil,
 	}
 }

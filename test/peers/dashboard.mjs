@@ -50,6 +50,8 @@ const steps = {
   press: async (...keys) => { for (const key of keys) await page.keyboard.press(key); },
   focused: async () => page.evaluate(() => document.activeElement?.textContent?.trim() ?? ''),
   fill: async (selector, value) => { await page.fill(selector, value); },
+  value: async (selector) => page.inputValue(selector),
+  href: async (selector) => page.locator(selector).first().getAttribute('href'),
   check: async (selector) => { await page.check(selector); },
   uncheck: async (selector) => { await page.uncheck(selector); },
   checked: async (selector) => page.locator(selector).isChecked(),
@@ -68,6 +70,7 @@ const steps = {
       } else if (await tab.locator('button[name=allow]').count()) {
         await Promise.all([tab.waitForEvent('framenavigated'), tab.click('button[name=allow]')]);
       } else if ((await tab.locator('body').innerText()).includes('You can close this window')) {
+        if (!(await tab.locator('body').innerText()).includes('The dashboard shows the result')) throw new Error('the last page sends the person to the terminal');
         await tab.close();
         return scope ?? '';
       }

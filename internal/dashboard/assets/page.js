@@ -13,11 +13,16 @@
     return Array.from(live.querySelectorAll('[data-spoken]'), (e) => e.textContent).join(' ');
   }
 
-  // What a person is at stays: the focus, and what was unfolded.
+  // What a person is at stays: the focus, what was unfolded, and what was typed.
   function replace(html) {
     const focus = live.contains(document.activeElement) ? document.activeElement.id : '';
     const open = Array.from(live.querySelectorAll('details[open]'), (e) => e.id);
+    const typed = Array.from(live.querySelectorAll('input[id]'), (e) => [e.id, e.value]);
     live.innerHTML = html;
+    for (const [id, value] of typed) {
+      const field = document.getElementById(id);
+      if (field && value) field.value = value;
+    }
     for (const id of open) document.getElementById(id)?.setAttribute('open', '');
     if (focus) (document.getElementById(focus) ?? document.getElementById('content')).focus({ preventScroll: true });
   }

@@ -1,0 +1,84 @@
+package audit
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"testing"
+	"time"
+)
+
+// FuzzEntry: what the short way reads is what package json reads.
+func FuzzEntry(f *testing.F) {
+	at := time.Date(2026, 11, 26, 1, 2, 3, 4e6, time.UTC)
+	for _, e := range []Entry{
+		{},
+		{Number: 1, Time: at, Event: EventToken, Purpose: "token", Caller: "/bin/sh", Folder: "/home/ada", Print: "00", Key: "ab"},
+		{Number: 123456789, Time: at, Event: EventCalls, Count: 2, Refused: 3, Failed: 4, Detail: "<\"ä\x01>"},
+		{Number: 12345678901, Time: at.Add(time.Nanosecond)},
+	} {
+		body, err := json.Marshal(e)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(body)
+	}
+	for _, body := range []string{
+		"", "{}", "{", `{"n":01}`, `{"n":-1}`, `{"n":1.5}`, `{"n":1,"n":2}`, `{"N":1}`, `{"q":1}`, `{"n":"1"}`, `{"e":1}`, `{"e":"a"`, `{"e":"a",}`,
+		`{"t":"2026-11-26T01:02:03+01:00"}`, `{"t":"2026-11-26T01:02:03+00:00"}`, `{"t":"x"}`, `{"c":99999999999999999999}`, `{"n":1}}`, `{"n":1 }`, `{"e":"a"b}`,
+	} {
+		f.Add([]byte(body))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var short, long Entry
+		if !new(parser).entry(body, &short) {
+			return
+		}
+		if err := json.Unmarshal(body, &long); err != nil || !reflect.DeepEqual(short, long) {
+			t.Fatalf("%q: %+v, and json: %+v, %v", body, short, long, err)
+		}
+	})
+}
+
+// TestUsualLinesTakeTheShortWay: else reading would be several times slower.
+func TestUsualLinesTakeTheShortWay(t *testing.T) {
+	l := newLog(t)
+	fill(t, l, 1)
+	for _, line := range read(t, l).Lines {
+		var e Entry
+		if !new(parser).entry(line.body, &e) || e != line.Entry {
+			t.Errorf("%s: %+v", line.body, e)
+		}
+	}
+}
+
+// TestLongLogInPieces: a log that is read in several pieces is proven like a short
+// one, and a fault is found at its line.
+func TestLongLogInPieces(t *testing.T) {
+	l := newLog(t)
+	l.MaxFile = 1 << 30
+	list := make([]Entry, 20_000)
+	for i := range list {
+		list[i] = entry(i)
+	}
+	if _, err := l.Append(Rules{}, list...); err != nil {
+		t.Fatal(err)
+	}
+	whole := copyOf(t, l)[l.Path]
+	if parts := pieces(whole, nil); len(whole) < 8*smallest || len(parts) == 0 {
+		t.Fatalf("%d bytes in %d pieces", len(whole), len(parts))
+	}
+	if h := read(t, l); h.Checked != len(list) || len(h.Faults) != 0 || len(h.Lines) != len(list) {
+		t.Fatalf("%d of %d lines proven, %v", h.Checked, len(list), h.Faults)
+	}
+	for _, at := range []int{1, 9_999, 10_000, 10_001, 20_000} {
+		lines := bytes.SplitAfter(whole, []byte("\n"))
+		lines[at-1] = bytes.Replace(lines[at-1], []byte("rocket"), []byte("racket"), 1)
+		putBack(t, l, map[string][]byte{l.Path: bytes.Join(lines, nil), l.Path + stateSuffix: copyOf(t, l)[l.Path+stateSuffix]})
+		h := read(t, l)
+		if want := fmt.Sprintf("%s:%d: its code is wrong: the line, or the one before, was changed", l.Path, at); len(h.Faults) != 1 || h.Faults[0].String() != want {
+			t.Errorf("faults %v, want %s", h.Faults, want)
+		}
+	}
+}
