@@ -67,59 +67,45 @@ func (s *Source) promoteNext(ctx context.Context, h *Header, used secret.Text) {
 // itself. It authenticates the client before it looks at a grant (RFC 6749
 // sections 3.2.1 and 5.2), so nothing has been used up.
 func clientRefused(ans oauth.Answer, err error) bool {
-	return namesClient(err) || oauth.ErrorCode(err) == "" && ans.Status == 401
+	switch oauth.ErrorCode(err) {
+	case "invalid_client", "incorrect_client_credentials":
+		return true
+	case "":
+		return ans.Status == 401
+	}
+	return false
 }
 
-// namesClient reports an error by which the issuer says that it is the client
-// that it did not accept.
-func namesClient(err error) bool {
-	code := oauth.ErrorCode(err)
-	return code == "invalid_client" || code == "incorrect_client_credentials"
-}
-
-// sendLogin sends the request of a login. Where the client has a next secret and
-// the issuer refuses the client, it is sent once more with the other secret: first
-// the next one where the request uses nothing up, and for a code the present one,
-// since an issuer may take a code away at the first failure. sendLogin returns the
-// secret that was accepted and is to be promoted; zero for none.
+// sendLogin sends the request of a login once. Where it uses nothing up, it
+// carries the next client secret, and when that is refused it is sent once more
+// with the present one. A code is sent at most once, and so with the present one
+// alone. sendLogin returns the secret that was accepted and is to be promoted;
+// zero for none.
 func (s *Source) sendLogin(ctx context.Context, guard Guard, l *Login) (oauth.Answer, secret.Text, error) {
 	next := s.nextOfLogin(ctx, l)
-	present, other := *l.Request, *l.Request
-	other.Client.Secret = next
+	req := *l.Request
 	reusable := l.Draft.ByClient() || l.Draft.Flow == FlowImport
-	first, second := present, other
 	if reusable && !next.IsZero() {
-		first, second = other, present
+		req.Client.Secret = next
 	}
-	ans, err := s.sendOnce(ctx, guard, l, first)
+	ans, err := s.sendOnce(ctx, guard, l, req)
 	if err != nil || next.IsZero() {
 		return ans, secret.Text{}, err
 	}
 	_, refused := oauth.ParseToken(ans, rules(&l.Draft.Pins))
 	switch {
-	case reusable && clientRefused(ans, refused):
-		s.warnNextRefused(&l.Draft)
-		ans, err = s.sendOnce(ctx, guard, l, second)
-		return ans, secret.Text{}, err
-	case !reusable && namesClient(refused):
-		// The client was refused by name before the code was looked at (RFC
-		// 6749 sections 3.2.1 and 5.2), and no token was given for it. Where
-		// the code is gone all the same, this login has failed either way.
-		s.warn("%s refused the present client secret; the next one was tried", l.Draft.Provider)
-		if ans, err = s.sendOnce(ctx, guard, l, second); err != nil {
-			return ans, secret.Text{}, err
+	case refused == nil && reusable:
+		if !l.Client.Secret.IsZero() {
+			l.Client.Secret = next
 		}
-		_, refused = oauth.ParseToken(ans, rules(&l.Draft.Pins))
-	case !reusable:
-		return ans, secret.Text{}, nil
+		return ans, next, nil
+	case clientRefused(ans, refused) && reusable:
+		s.warnNextRefused(&l.Draft)
+		ans, err = s.sendOnce(ctx, guard, l, *l.Request)
+	case clientRefused(ans, refused):
+		s.warn("a code is sent once, with the present client secret; 'apiauth client set %s --promote' puts the next one in its place", l.Draft.Provider)
 	}
-	if refused != nil {
-		return ans, secret.Text{}, nil
-	}
-	if !l.Client.Secret.IsZero() {
-		l.Client.Secret = next
-	}
-	return ans, next, nil
+	return ans, secret.Text{}, err
 }
 
 // nextOfLogin finds the next client secret for a login. A secret that a person

@@ -1,8 +1,6 @@
 package connection_test
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -161,8 +159,7 @@ func TestNextSecret(t *testing.T) {
 	}
 }
 
-// TestNextSecretAndCode: a code is sent with the secret that was good last, and
-// once more with the next one only when the client was refused by name.
+// TestNextSecretAndCode: a code is sent once, with the secret that was good last.
 func TestNextSecretAndCode(t *testing.T) {
 	bothKinds(t, strict(), func(rig *rig) {
 		r := rotating(rig)
@@ -172,75 +169,19 @@ func TestNextSecretAndCode(t *testing.T) {
 			r.Errorf("%d requests", n)
 		}
 		r.wantBoth("login")
-
-		r.issuer.AcceptSecrets(secret.New("another"))
+		r.issuer.AcceptSecrets(r.next)
 		l := r.login("b", "alice")
 		l.Request.Client.Secret = r.old
 		if n := r.requests(func() {
 			_, err := r.process().Enroll(r.Context(), l)
 			r.wantErr(err, connection.ErrClient)
-		}); n != 2 {
+		}); n != 1 {
 			r.Errorf("%d requests with one code", n)
 		}
-		r.wantBoth("refused")
-
-		r.issuer.AcceptSecrets(r.next)
-		if n := r.requests(func() { r.connectAs("b", r.old) }); n != 2 {
-			r.Errorf("%d requests with one code", n)
-		}
-		if same, pending := r.present(r.next); !same || pending {
-			r.Errorf("the next secret was accepted: it is the present one %t, and still the next one %t", same, pending)
-		}
-		r.alive("b")
-		if !r.warned("refused the present client secret; the next one was tried") {
+		if !r.warned("'apiauth client set sandbox --promote'") {
 			r.Errorf("not told: %q", r.warnings)
 		}
 	})
-}
-
-// TestCodeIsNotRepeated: nothing but the refusal of the client by name has a code
-// sent once more, the next secret or not.
-func TestCodeIsNotRepeated(t *testing.T) {
-	for name, answer := range map[string]oauth.Answer{
-		"a code that is gone": {Status: 400, ContentType: "application/json", Body: []byte(`{"error":"invalid_grant"}`)},
-		"401 without a code":  {Status: 401, ContentType: "text/html", Body: []byte("<p>who are you?")},
-		"a failing server":    {Status: 500, ContentType: "application/json", Body: []byte(`{"error":"invalid_client"}`)},
-		"busy":                {Status: 429, ContentType: "application/json", Body: []byte(`{"error":"invalid_client"}`)},
-		"no answer":           {},
-	} {
-		t.Run(name, func(t *testing.T) {
-			r := rotating(start(t, strict(), store.KindFile))
-			r.setNext()
-			l := r.login("a", "alice")
-			l.Request.Client.Secret = r.old
-			s := r.process()
-			far := &answering{HTTP: s.Issuer.(*oauth.HTTP), answer: answer}
-			s.Issuer = far
-			if _, err := s.Enroll(t.Context(), l); err == nil {
-				t.Error("connected")
-			}
-			if far.requests != 1 {
-				t.Errorf("%d requests with one code", far.requests)
-			}
-			r.wantBoth("after that")
-		})
-	}
-}
-
-// answering is an issuer that gives one answer to everything; the zero one is
-// that the connection breaks off.
-type answering struct {
-	*oauth.HTTP
-	answer   oauth.Answer
-	requests int
-}
-
-func (a *answering) PostToken(context.Context, oauth.TokenRequest) (oauth.Answer, error) {
-	a.requests++
-	if a.answer.Status == 0 {
-		return oauth.Answer{}, errors.New("the connection broke off")
-	}
-	return a.answer, nil
 }
 
 // TestNeitherSecret: two requests and no more, and the grant stays.
