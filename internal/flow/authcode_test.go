@@ -1,6 +1,7 @@
 package flow_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -369,20 +370,36 @@ func TestDenied(t *testing.T) {
 // one response, whoever repeats it, and then nobody listens.
 func TestOneShot(t *testing.T) {
 	r := begin(t, attempt(), false)
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	accepted := 0
+	final, err := url.Parse(r.final())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// All requests lie before the listener but for their last bytes, so that it
+	// cannot have closed before it sees the second one.
+	var conns []net.Conn
 	for range 20 {
-		wg.Go(func() {
-			status, _, _ := r.browse(r.final(), nil)
-			mu.Lock()
-			defer mu.Unlock()
-			if status == http.StatusOK {
+		c, err := net.Dial("tcp", r.redirect.Host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n", final.RequestURI(), r.redirect.Host); err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, c)
+	}
+	for _, c := range conns {
+		_, _ = io.WriteString(c, "\r\n") // the last ones may find it closed
+	}
+	accepted := 0
+	for _, c := range conns {
+		if resp, err := http.ReadResponse(bufio.NewReader(c), nil); err == nil {
+			if resp.StatusCode == http.StatusOK {
 				accepted++
 			}
-		})
+			_ = resp.Body.Close()
+		}
 	}
-	wg.Wait()
 	r.wantCode(flow.FlowBrowser)
 	if accepted != 1 {
 		t.Errorf("%d of 20 equal callbacks were accepted, want 1", accepted)
