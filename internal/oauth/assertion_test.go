@@ -379,6 +379,11 @@ func TestEncryptedKeys(t *testing.T) {
 		if _, err := ParseKeyFile(secret.New(string(text)), secret.New("another")); err == nil || strings.Contains(err.Error(), "another") {
 			t.Errorf("%v: with another passphrase: %v", options, err)
 		}
+		for i := range 600 { // every 256th leaves a padding that could be one
+			if _, err := ParseKeyFile(secret.New(string(text)), secret.New(fmt.Sprint("another", i))); !errors.Is(err, errPassphrase) {
+				t.Fatalf("%v: with passphrase %d: %v", options, i, err)
+			}
+		}
 		if _, err := ParseKeyFile(secret.New(string(text)), secret.Text{}); !errors.Is(err, ErrKeyEncrypted) || !strings.Contains(err.Error(), "decrypt it first") {
 			t.Errorf("%v: without a passphrase: %v", options, err)
 		}

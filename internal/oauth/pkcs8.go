@@ -98,5 +98,11 @@ func decryptPKCS8(der []byte, passphrase secret.Text) ([]byte, error) {
 	if pad < 1 || pad > b.BlockSize() || pad > len(plain) {
 		return nil, errPassphrase
 	}
-	return plain[:len(plain)-pad], nil
+	plain = plain[:len(plain)-pad]
+	// One wrong passphrase in 256 leaves a padding that could be one.
+	var whole asn1.RawValue
+	if rest, err := asn1.Unmarshal(plain, &whole); err != nil || len(rest) > 0 || whole.Tag != asn1.TagSequence {
+		return nil, errPassphrase
+	}
+	return plain, nil
 }

@@ -152,7 +152,7 @@ func Issuer(t testing.TB, opts IssuerOptions) *IssuerProc {
 	}}
 	t.Cleanup(p.stop)
 
-	timer := time.AfterFunc(30*time.Second, cancel)
+	timer := time.AfterFunc(2*time.Minute, cancel)
 	line, err := bufio.NewReader(stdout).ReadBytes('\n')
 	timer.Stop()
 	if err != nil {
