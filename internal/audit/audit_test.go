@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -50,6 +51,9 @@ func read(t testing.TB, l *Log) *History {
 // a line goes into a file of our own and through no link.
 func TestLogIsNoLink(t *testing.T) {
 	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("on Windows only administrators make links")
+	}
 	for _, suffix := range []string{"", stateSuffix} {
 		l := newLog(t)
 		elsewhere := filepath.Join(t.TempDir(), "elsewhere")
@@ -57,7 +61,7 @@ func TestLogIsNoLink(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := os.Symlink(elsewhere, l.Path+suffix); err != nil {
-			t.Skipf("this system makes no links: %v", err)
+			t.Fatal(err)
 		}
 		if _, err := l.Append(Rules{}, entry(1)); err == nil {
 			t.Errorf("a line was written through the link %q", suffix)
