@@ -6,12 +6,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/apiauth/apiauth/internal/providers/pack"
 )
 
 // catalogue compares apiauth with a build of it that knows ten providers: the size
@@ -70,31 +73,35 @@ func (b *bench) catalogue() error {
 	return nil
 }
 
-// tenProviders writes an overlay for the Go command in which all but ten entries of
-// the catalogue are missing. It returns its path and how many entries there are.
+// tenProviders writes an overlay for the Go command in which the catalogue has ten
+// entries only. It returns its path and how many entries there are.
 func (b *bench) tenProviders() (overlay string, all int, err error) {
-	const folder = "internal/providers/catalog"
-	entries, err := os.ReadDir(folder)
+	const room = "internal/providers"
+	entries, err := pack.Folder(filepath.Join(room, "catalog"), ".yaml")
 	if err != nil {
 		return "", 0, err
 	}
+	all = len(entries)
 	keep := []string{"box", "contentful", "github", "gitlab", "google", "mapbox", "openai", "salesforce", "spotify", "stripe"}
-	replace := map[string]string{}
-	for _, entry := range entries {
-		if id, ok := strings.CutSuffix(entry.Name(), ".yaml"); ok && !slices.Contains(keep, id) {
-			path, err := filepath.Abs(filepath.Join(folder, entry.Name()))
-			if err != nil {
-				return "", 0, err
-			}
-			replace[path] = ""
-		}
+	maps.DeleteFunc(entries, func(id string, _ []byte) bool { return !slices.Contains(keep, id) })
+	ten, err := pack.Make("", entries)
+	if err != nil {
+		return "", 0, err
 	}
-	doc, err := json.Marshal(map[string]any{"Replace": replace})
+	path := filepath.Join(b.dir, "ten.pack")
+	if err := os.WriteFile(path, []byte(ten), 0o600); err != nil {
+		return "", 0, err
+	}
+	packed, err := filepath.Abs(filepath.Join(room, "catalog.pack"))
+	if err != nil {
+		return "", 0, err
+	}
+	doc, err := json.Marshal(map[string]any{"Replace": map[string]string{packed: path}})
 	if err != nil {
 		return "", 0, err
 	}
 	overlay = filepath.Join(b.dir, "overlay.json")
-	return overlay, len(entries), os.WriteFile(overlay, doc, 0o600)
+	return overlay, all, os.WriteFile(overlay, doc, 0o600)
 }
 
 // initialAllocations says what packages allocate before main, by the start of 25

@@ -2,7 +2,7 @@ package providers
 
 import (
 	"crypto/sha256"
-	"embed"
+	_ "embed" // the pack
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -15,11 +15,17 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/apiauth/apiauth/internal/providers/pack"
 	"github.com/apiauth/apiauth/internal/strictyaml"
 )
 
-//go:embed catalog/*.yaml
-var builtin embed.FS
+// packed is the files of the folder catalog, by id. internal/cli/gen packs them.
+//
+//go:embed catalog.pack
+var packed string
+
+// builtIns returns the built-in definitions by their ids, packed.
+func builtIns() pack.Pack { return pack.Pack(packed) }
 
 // Definition is a provider with where it comes from.
 type Definition struct {
@@ -66,13 +72,32 @@ type Catalogue struct {
 // not exist; an empty userDir means that there are none. Open does no I/O.
 func Open(userDir string) *Catalogue { return &Catalogue{userDir: userDir} }
 
-// file is the content of one definition file.
+// file is one definition file.
 type file struct {
 	name   string
-	data   []byte
 	origin Origin
+	data   []byte    // of the user's
+	packed pack.Text // of the built-in one
 	// replacing says that there is a built-in entry of the same id.
 	replacing bool
+}
+
+// text returns what is in the file.
+func (f *file) text() ([]byte, error) {
+	if f.origin == User {
+		return f.data, nil
+	}
+	return builtIns().Unpack(f.packed)
+}
+
+// digest returns the hexadecimal SHA-256 of the file. That of a built-in one is
+// known without unpacking it.
+func (f *file) digest() string {
+	sum := f.packed.Digest
+	if f.origin == User {
+		sum = sha256.Sum256(f.data)
+	}
+	return hex.EncodeToString(sum[:])
 }
 
 // read returns the file that defines id: the user's, else the built-in one. It
@@ -81,21 +106,21 @@ func (c *Catalogue) read(id string) (file, error) {
 	if !checkID(id) {
 		return file{}, fs.ErrNotExist
 	}
-	data, builtinErr := builtin.ReadFile("catalog/" + id + ".yaml")
+	entry, known := builtIns().Find(id)
 	if c.userDir != "" {
 		path := filepath.Join(c.userDir, id+".yaml")
 		own, err := readUserFile(path)
 		if err == nil {
-			return file{path, own, User, builtinErr == nil}, nil
+			return file{name: path, origin: User, data: own, replacing: known}, nil
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
 			return file{}, err
 		}
 	}
-	if builtinErr != nil {
+	if !known {
 		return file{}, fs.ErrNotExist
 	}
-	return file{"catalog/" + id + ".yaml", data, BuiltIn, false}, nil
+	return file{name: "catalog/" + id + ".yaml", origin: BuiltIn, packed: entry}, nil
 }
 
 // readUserFile reads a definition of the user: a regular file of sensible size
@@ -136,7 +161,11 @@ func (c *Catalogue) Get(id string) (*Definition, error) {
 		}
 		return nil, err
 	}
-	p, err := Parse(f.name, f.data, f.origin)
+	text, err := f.text()
+	if err != nil {
+		return nil, err
+	}
+	p, err := Parse(f.name, text, f.origin)
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +175,7 @@ func (c *Catalogue) Get(id string) (*Definition, error) {
 	if f.replacing && !p.Replaces {
 		return nil, &ShadowError{ID: id, Path: f.name}
 	}
-	d := &Definition{Provider: p, Digest: digest(f.data), Origin: f.origin, ReplacesEntry: f.replacing}
+	d := &Definition{Provider: p, Digest: f.digest(), Origin: f.origin, ReplacesEntry: f.replacing}
 	if f.origin == User {
 		d.Path = f.name
 	}
@@ -163,12 +192,7 @@ func (c *Catalogue) Digest(id string) (string, error) {
 		}
 		return "", err
 	}
-	return digest(f.data), nil
-}
-
-func digest(data []byte) string {
-	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:])
+	return f.digest(), nil
 }
 
 func (c *Catalogue) unknown(id string) error {
@@ -181,19 +205,20 @@ func (c *Catalogue) unknown(id string) error {
 
 // IDs returns the ids of all definitions in order, by their file names alone.
 func (c *Catalogue) IDs() ([]string, error) {
-	entries, err := builtin.ReadDir("catalog")
-	if err != nil {
-		return nil, err
-	}
+	var own []fs.DirEntry
 	if c.userDir != "" {
-		own, err := os.ReadDir(c.userDir)
+		var err error
+		own, err = os.ReadDir(c.userDir)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("list the provider definitions: %w", err)
 		}
-		entries = append(entries, own...)
 	}
-	ids := make([]string, 0, len(entries))
-	for _, entry := range entries {
+	entries := builtIns()
+	ids := make([]string, 0, entries.Len()+len(own))
+	for i := range entries.Len() {
+		ids = append(ids, entries.Name(i))
+	}
+	for _, entry := range own {
 		if id, ok := strings.CutSuffix(entry.Name(), ".yaml"); ok && checkID(id) && !entry.IsDir() {
 			ids = append(ids, id)
 		}

@@ -1,6 +1,8 @@
 package providers_test
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -12,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/apiauth/apiauth/internal/providers"
+	"github.com/apiauth/apiauth/internal/providers/pack"
 	"github.com/apiauth/apiauth/internal/strictyaml"
 )
 
@@ -317,6 +320,31 @@ func TestUnknownProvider(t *testing.T) {
 			if err := get(test.id); !errors.As(err, &unknown) || unknown.ID != test.id || test.suggestion != "" && unknown.Suggestion != test.suggestion {
 				t.Errorf("%q: got %v, want an *UnknownError suggesting %q", test.id, err, test.suggestion)
 			}
+		}
+	}
+}
+
+// TestCatalogueIsPacked: the files of the catalogue are what is built in.
+func TestCatalogueIsPacked(t *testing.T) {
+	files, err := pack.Folder("catalog", ".yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := providers.Open("")
+	ids, err := c.IDs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const renew = "renew catalog.pack with go run ./internal/cli/gen"
+	for _, id := range ids {
+		if _, ok := files[id]; !ok {
+			t.Errorf("%s is built in, and there is no file: %s", id, renew)
+		}
+	}
+	for id, text := range files {
+		digest, err := c.Digest(id)
+		if sum := sha256.Sum256(text); err != nil || digest != hex.EncodeToString(sum[:]) {
+			t.Errorf("%s.yaml is not what is built in (%v): %s", id, err, renew)
 		}
 	}
 }

@@ -124,30 +124,31 @@ func rooms() map[string][]string {
 		"strictyaml",
 	}
 	return map[string][]string{
-		"cmd/apiauth":         {"audit", "cli", "inject"},
-		"internal/apicall":    {"oauth", "providers", "secret"},
-		"internal/audit":      nil,
-		"internal/bundle":     {"connection", "secret"},
-		"internal/cli":        everything,
-		"internal/config":     {"secret", "strictyaml"},
-		"internal/connection": {"oauth", "providers", "secret"},
-		"internal/dashboard":  {"loopback", "secret"},
-		"internal/flow":       {"loopback", "oauth", "prompt", "providers", "secret"},
-		"internal/inject":     {"leak", "secret"},
-		"internal/isolate":    nil,
-		"internal/keyring":    {"secret"},
-		"internal/leak":       {"secret"},
-		"internal/loopback":   nil,
-		"internal/netlify":    {"secret"},
-		"internal/oauth":      {"secret"},
-		"internal/project":    {"strictyaml"},
-		"internal/prompt":     {"secret"},
-		"internal/providers":  {"strictyaml"},
-		"internal/proxy":      {"loopback", "providers", "secret"},
-		"internal/sandbox":    {"loopback", "secret"},
-		"internal/secret":     nil,
-		"internal/store":      {"audit", "connection", "keyring", "oauth", "providers", "secret"},
-		"internal/strictyaml": nil,
+		"cmd/apiauth":             {"audit", "cli", "inject"},
+		"internal/apicall":        {"oauth", "providers", "secret"},
+		"internal/audit":          nil,
+		"internal/bundle":         {"connection", "secret"},
+		"internal/cli":            everything,
+		"internal/config":         {"secret", "strictyaml"},
+		"internal/connection":     {"oauth", "providers", "secret"},
+		"internal/dashboard":      {"loopback", "secret"},
+		"internal/flow":           {"loopback", "oauth", "prompt", "providers", "secret"},
+		"internal/inject":         {"leak", "secret"},
+		"internal/isolate":        nil,
+		"internal/keyring":        {"secret"},
+		"internal/leak":           {"secret"},
+		"internal/loopback":       nil,
+		"internal/netlify":        {"secret"},
+		"internal/oauth":          {"secret"},
+		"internal/project":        {"strictyaml"},
+		"internal/prompt":         {"secret"},
+		"internal/providers":      {"providers/pack", "strictyaml"},
+		"internal/providers/pack": nil,
+		"internal/proxy":          {"loopback", "providers", "secret"},
+		"internal/sandbox":        {"loopback", "secret"},
+		"internal/secret":         nil,
+		"internal/store":          {"audit", "connection", "keyring", "oauth", "providers", "secret"},
+		"internal/strictyaml":     nil,
 	}
 }
 
@@ -340,7 +341,9 @@ func harmless(f file, d *ast.GenDecl, v *ast.ValueSpec) bool {
 	if len(v.Names) == 1 && v.Names[0].Name == "_" {
 		return true
 	}
-	if s, ok := v.Type.(*ast.SelectorExpr); ok && s.Sel.Name == "FS" && len(v.Values) == 0 {
+	files, ok := v.Type.(*ast.SelectorExpr)
+	text, isText := v.Type.(*ast.Ident)
+	if (ok && files.Sel.Name == "FS" || isText && text.Name == "string") && len(v.Values) == 0 {
 		for _, doc := range []*ast.CommentGroup{d.Doc, v.Doc} {
 			if doc != nil && slices.ContainsFunc(doc.List, func(c *ast.Comment) bool { return strings.HasPrefix(c.Text, "//go:embed ") }) {
 				return true

@@ -1,7 +1,7 @@
 // Command gen writes the completion scripts and the man pages, which are
-// generated from the command tree, and the schemas of the files that people write,
-// which are generated from their parsers and documents. All are kept in the
-// repository. Run it in the
+// generated from the command tree, the schemas of the files that people write,
+// which are generated from their parsers and documents, and the catalogue of
+// providers as it is built in. All are kept in the repository. Run it in the
 // repository's top folder, or run the tests of this folder with UPDATE=1. It is
 // a program of its own so that the shipped one does not carry the generators.
 package main
@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra/doc"
 
 	"github.com/apiauth/apiauth/internal/cli"
+	"github.com/apiauth/apiauth/internal/providers/pack"
 )
 
 func main() {
@@ -71,7 +72,26 @@ func generate(top string) (map[string][]byte, error) {
 	if err := pages(root, out, files); err != nil {
 		return nil, err
 	}
-	return files, schemas(top, files)
+	if err := schemas(top, files); err != nil {
+		return nil, err
+	}
+	return files, catalogue(top, files)
+}
+
+// catalogue packs the definitions of the providers.
+func catalogue(top string, files map[string][]byte) error {
+	const name = "internal/providers/catalog.pack"
+	texts, err := pack.Folder(filepath.Join(top, "internal", "providers", "catalog"), ".yaml")
+	if err != nil {
+		return err
+	}
+	before, err := os.ReadFile(filepath.Join(top, filepath.FromSlash(name))) //nolint:gosec // a file of the repository
+	if err != nil {
+		return err
+	}
+	packed, err := pack.Make(pack.Pack(before), texts)
+	files[name] = []byte(packed)
+	return err
 }
 
 // tree is the command tree over an App that touches nothing, and where its help

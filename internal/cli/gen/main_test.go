@@ -31,7 +31,7 @@ func TestGenerated(t *testing.T) {
 			t.Errorf("%s is missing: %s", name, renew)
 			continue
 		}
-		if !bytes.Equal(bytes.ReplaceAll(got, []byte("\r\n"), []byte("\n")), content) {
+		if !bytes.Equal(got, content) {
 			t.Errorf("%s is stale: %s", name, renew)
 		}
 	}
