@@ -373,7 +373,8 @@ func TestOptionsThatAreRefused(t *testing.T) {
 // The log has a line for each request, and neither query nor secret.
 func TestLog(t *testing.T) {
 	r := newEgressRig(t)
-	r.options.Now = func() time.Time { return time.Date(2026, 11, 25, 9, 8, 7, 0, time.UTC) }
+	now := time.Now() // certificates are made by it, and judged by the true time
+	r.options.Now = func() time.Time { return now }
 	r.serve(apiHost, echoing())
 	r.serve(evilHost, echoing())
 	r.start()
@@ -382,10 +383,10 @@ func TestLog(t *testing.T) {
 	r.send(c, "GET", "https://"+apiHost+"/open", nil)
 	r.send(c, "GET", "https://"+apiHost+"/x/"+testPlaceholder, nil)
 	r.send(c, "GET", "https://"+evilHost+"/", nil)
-	want := `09:08:07 GET api.example.com/v1/me%0a 200 acme
-09:08:07 GET api.example.com/open 200
-09:08:07 GET api.example.com/x/[placeholder] 403 refused: the placeholder of acme stands in the path; it belongs, once, into the header Authorization: Bearer <token>
-09:08:07 CONNECT evil.example.net 200 tunnelled`
+	want := strings.ReplaceAll(`00:00:00 GET api.example.com/v1/me%0a 200 acme
+00:00:00 GET api.example.com/open 200
+00:00:00 GET api.example.com/x/[placeholder] 403 refused: the placeholder of acme stands in the path; it belongs, once, into the header Authorization: Bearer <token>
+00:00:00 CONNECT evil.example.net 200 tunnelled`, "00:00:00", now.Format(time.TimeOnly))
 	if got := r.logged(); got != want {
 		t.Errorf("the log is\n%s\nwant\n%s", got, want)
 	}
