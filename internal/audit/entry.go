@@ -12,6 +12,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -54,7 +56,7 @@ type Entry struct {
 	Folder  string    `json:"d,omitempty"` // its working directory
 	Print   string    `json:"f,omitempty"` // of the token, see Fingerprint
 	Detail  string    `json:"w,omitempty"`
-	Key     string    `json:"k"` // id of the key, see keyID
+	Key     string    `json:"k"` // id of the key, see chain
 }
 
 // Uses is how often the token was used by what a line tells of.
@@ -82,20 +84,19 @@ func Fingerprint(key []byte, token string) string {
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
-// keyID names a key in the lines without telling it.
-func keyID(key []byte) string {
-	h := hmac.New(sha256.New, key)
-	h.Write([]byte("id"))
-	return hex.EncodeToString(h.Sum(nil)[:4])
-}
-
 // chain computes the codes of lines, each over the one before.
 type chain struct {
+	id   string // names the key in the lines without telling it
 	hash hash.Hash
 	sum  [sha256.Size]byte
 }
 
-func newChain(key []byte) *chain { return &chain{hash: hmac.New(sha256.New, key)} }
+func newChain(key []byte) *chain {
+	c := &chain{hash: hmac.New(sha256.New, key)}
+	c.hash.Write([]byte("id"))
+	c.id = hex.EncodeToString(c.hash.Sum(c.sum[:0])[:4])
+	return c
+}
 
 // next returns the code of a line that follows the line with the code before.
 func (c *chain) next(before, line []byte) []byte {
@@ -109,13 +110,58 @@ func (c *chain) next(before, line []byte) []byte {
 // format returns the line of an entry, with its end, and its code.
 func (c *chain) format(before []byte, e *Entry) (text, mac []byte, err error) {
 	e.Caller, e.Folder, e.Detail = short(e.Caller), short(e.Folder), short(e.Detail)
-	body, err := json.Marshal(e)
+	body, err := e.appendTo(make([]byte, 0, 512))
 	if err != nil {
 		return nil, nil, fmt.Errorf("write the audit log: %w", err)
 	}
 	mac = bytes.Clone(c.next(before, body))
 	body = append(body, '\t')
 	return append(hex.AppendEncode(body, mac), '\n'), mac, nil
+}
+
+// appendTo appends what package json makes of an entry, without its tables of
+// types: they would cost more than all the rest of a line.
+func (e *Entry) appendTo(b []byte) (_ []byte, err error) {
+	b = strconv.AppendUint(append(b, `{"n":`...), e.Number, 10)
+	if b, err = e.Time.AppendText(append(b, `,"t":"`...)); err != nil {
+		return nil, err
+	}
+	b = append(b, '"')
+	text := func(name, value string) {
+		if value != "" {
+			b = appendQuoted(append(append(append(b, `,"`...), name...), `":`...), value)
+		}
+	}
+	number := func(name string, n int) {
+		if n != 0 {
+			b = strconv.AppendInt(append(append(append(b, `,"`...), name...), `":`...), int64(n), 10)
+		}
+	}
+	b = appendQuoted(append(b, `,"e":`...), e.Event)
+	text("p", e.Purpose)
+	number("c", e.Count)
+	number("r", e.Refused)
+	number("z", e.Failed)
+	text("x", e.Caller)
+	text("d", e.Folder)
+	text("f", e.Print)
+	text("w", e.Detail)
+	return append(appendQuoted(append(b, `,"k":`...), e.Key), '}'), nil
+}
+
+// appendQuoted appends a text as JSON. Package json has the word on all but plain
+// ones.
+func appendQuoted(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || strings.IndexByte(`"\<>&`, c) >= 0 {
+			quoted, err := json.Marshal(s)
+			if err != nil {
+				panic("audit: " + err.Error()) // no text fails
+			}
+			return append(b, quoted...)
+		}
+	}
+	return append(append(append(b, '"'), s...), '"')
 }
 
 func short(s string) string {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/hmac"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -19,8 +18,6 @@ const (
 	MaxFile = 4 << 20
 	// Files is how many files of a log are kept, the one in use included.
 	Files = 4
-
-	stateSuffix = ".end"
 )
 
 // Log is the log of one connection.
@@ -42,26 +39,13 @@ type Log struct {
 // Anchor tells how far a log had come at some moment. Kept where the log is not,
 // it shows that an older copy of the log was put back, of its end as well.
 type Anchor struct {
-	Last uint64    `json:"n"` // number of the newest line; 0: none
-	MAC  string    `json:"m"` // its code, in hex
-	At   time.Time `json:"-"` // when it was taken
+	Last uint64    // number of the newest line; 0: none
+	MAC  string    // its code, in hex
+	At   time.Time // when it was taken
 }
 
 // same reports whether two anchors are of one moment of one log.
 func (a Anchor) same(b Anchor) bool { return a.Last == b.Last && a.MAC == b.MAC }
-
-// state is the end of the chain, written down beside the log at every line.
-type state struct {
-	First  uint64 `json:"first"`            // number of the oldest line kept
-	Before string `json:"before,omitempty"` // code of the line before that
-	Last   uint64 `json:"last"`             // number of the newest line
-	MAC    string `json:"mac,omitempty"`    // its code
-	Size   int64  `json:"size"`             // of the file in use, in bytes
-	Key    string `json:"key"`
-	// Anchor is the one that the log was last compared with.
-	Anchor Anchor `json:"anchor,omitzero"`
-	Habits Habits `json:"habits"`
-}
 
 // Append writes entries behind the log. It fills in their numbers and the id of
 // the key. The rules look at each entry first, and what they find unusual is
@@ -72,22 +56,18 @@ func (l *Log) Append(rules Rules, entries ...Entry) (alerts []Alert, err error) 
 		return nil, err
 	}
 	defer release()
-	f, err := openRegular(l.Path, os.O_RDWR|os.O_CREATE)
+	f, info, err := openRegular(l.Path, os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	end, err := openRegular(l.Path+stateSuffix, os.O_RDWR|os.O_CREATE)
+	end, _, err := openRegular(l.Path+stateSuffix, os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return nil, err
 	}
 	defer end.Close()
 	c := newChain(l.Key)
-	st, known := l.readState(end)
+	st, known := c.readState(end)
 	st, resumed, err := l.resume(f, info.Size(), c, st, known)
 	if err != nil {
 		return nil, err
@@ -100,7 +80,7 @@ func (l *Log) Append(rules Rules, entries ...Entry) (alerts []Alert, err error) 
 		if err := l.rotate(&st); err != nil {
 			return nil, err
 		}
-		if f, err = openRegular(l.Path, os.O_RDWR|os.O_CREATE); err != nil {
+		if f, _, err = openRegular(l.Path, os.O_RDWR|os.O_CREATE); err != nil {
 			return nil, err
 		}
 		defer f.Close()
@@ -130,7 +110,7 @@ func (l *Log) Append(rules Rules, entries ...Entry) (alerts []Alert, err error) 
 	}
 	st.Size += int64(len(text))
 	l.behind = st.Last - min(st.Last, max(l.Anchor.Last, st.Anchor.Last))
-	return alerts, l.writeState(end, &st)
+	return alerts, c.writeState(end, &st)
 }
 
 // Behind is how many lines the log had beyond its anchor after Append.
@@ -180,7 +160,7 @@ func (l *Log) holds(st *state, a Anchor) bool {
 // before where the log does not go on from there, or was not looked at by Append
 // since.
 func (l *Log) Reached(now time.Time) Anchor {
-	end, err := openRegular(l.Path+stateSuffix, os.O_RDONLY)
+	end, _, err := openRegular(l.Path+stateSuffix, os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) && l.Anchor.Last == 0 {
 		return Anchor{At: now}
 	}
@@ -188,8 +168,9 @@ func (l *Log) Reached(now time.Time) Anchor {
 		return l.Anchor
 	}
 	defer end.Close()
-	st, known := l.readState(end)
-	if !known || st.Key != keyID(l.Key) || st.Last < l.Anchor.Last || !l.Anchor.same(st.Anchor) && !l.holds(&st, l.Anchor) {
+	c := newChain(l.Key)
+	st, known := c.readState(end)
+	if !known || st.Key != c.id || st.Last < l.Anchor.Last || !l.Anchor.same(st.Anchor) && !l.holds(&st, l.Anchor) {
 		return l.Anchor
 	}
 	return Anchor{Last: st.Last, MAC: st.MAC, At: now}
@@ -199,7 +180,7 @@ func (l *Log) Reached(now time.Time) Anchor {
 // shorter than its anchor looks like an older copy.
 func (l *Log) Sync() error {
 	for _, path := range []string{l.Path, l.Path + stateSuffix} {
-		f, err := openRegular(path, os.O_RDWR)
+		f, _, err := openRegular(path, os.O_RDWR)
 		if err != nil {
 			return err
 		}
@@ -232,15 +213,14 @@ func (l *Log) maxFile() int64 {
 // resume finds the end of the log. It tells what is odd about it, in words for
 // the log.
 func (l *Log) resume(f *os.File, size int64, c *chain, st state, known bool) (_ state, odd string, err error) {
-	id := keyID(l.Key)
-	fresh := state{First: 1, Size: size, Key: id}
+	fresh := state{First: 1, Size: size, Key: c.id}
 	switch {
 	case !known && size == 0:
 		return fresh, "", nil
 	case !known:
 		return l.adopt(f, fresh, "its end had not been written down")
-	case st.Key != id: // the connection was made or sealed anew, and its key with it
-		if begun, ok := firstUnder(f, size, c, st.Size, id); ok {
+	case st.Key != c.id: // the connection was made or sealed anew, and its key with it
+		if begun, ok := firstUnder(f, size, c, st.Size); ok {
 			return begun, "", nil
 		}
 		err := endLine(f, &fresh)
@@ -278,7 +258,7 @@ func (l *Log) resume(f *os.File, size int64, c *chain, st state, known bool) (_ 
 // firstUnder takes up a chain of which the first line alone was written, behind
 // the end of the chain before, and the process killed then. Not of more lines:
 // those that were cut off behind them would not show.
-func firstUnder(f *os.File, size int64, c *chain, end int64, id string) (state, bool) {
+func firstUnder(f *os.File, size int64, c *chain, end int64) (state, bool) {
 	if end < 0 || size <= end || size-end > maxLine {
 		return state{}, false
 	}
@@ -288,10 +268,10 @@ func firstUnder(f *os.File, size int64, c *chain, end int64, id string) (state, 
 	}
 	body, whole := bytes.CutSuffix(text, []byte("\n"))
 	line, err := new(parser).line(body)
-	if !whole || err != nil || line.Key != id || line.Number != 1 || !hmac.Equal(line.mac[:], c.next(nil, line.body)) {
+	if !whole || err != nil || line.Key != c.id || line.Number != 1 || !hmac.Equal(line.mac[:], c.next(nil, line.body)) {
 		return state{}, false
 	}
-	return state{First: 1, Last: 1, MAC: hex.EncodeToString(line.mac[:]), Size: size, Key: id}, true
+	return state{First: 1, Last: 1, MAC: hex.EncodeToString(line.mac[:]), Size: size, Key: c.id}, true
 }
 
 // adopt goes on behind the last line of a log whose end is not known.
@@ -356,52 +336,32 @@ func (l *Log) name(n int) string {
 	return l.Path + "." + strconv.Itoa(n)
 }
 
-// readState reads the end of the chain. A text after the first line is left of a
-// longer one and means nothing.
-func (l *Log) readState(f *os.File) (state, bool) {
-	doc, err := io.ReadAll(io.LimitReader(f, maxLine))
+// openRegular opens a file for its owner alone, and no link. It tells what the file
+// is.
+func openRegular(path string, flag int) (*os.File, fs.FileInfo, error) {
+	if noFollow == 0 {
+		if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
+			return nil, nil, notRegular(path)
+		}
+	}
+	f, err := os.OpenFile(path, flag|noFollow, 0o600)
 	if err != nil {
-		return state{}, false
+		if info, lerr := os.Lstat(path); lerr == nil && !info.Mode().IsRegular() {
+			return nil, nil, notRegular(path)
+		}
+		return nil, nil, fmt.Errorf("open the audit log: %w", err)
 	}
-	text, _, _ := bytes.Cut(doc, []byte("\n"))
-	body, code, ok := bytes.Cut(text, []byte("\t"))
-	var st state
-	if !ok || json.Unmarshal(body, &st) != nil {
-		return state{}, false
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = notRegular(path)
 	}
-	if st.Key != keyID(l.Key) {
-		return st, true // under another key: nothing but that is taken from it
+	if err != nil {
+		_ = f.Close()
+		return nil, nil, err
 	}
-	mac, err := hex.DecodeString(string(code))
-	if err != nil || !hmac.Equal(mac, newChain(l.Key).next([]byte("end"), body)) {
-		return state{}, false
-	}
-	return st, true
+	return f, info, nil
 }
 
-// writeState writes the end down in place, with one call: a process that is
-// killed leaves the old one or the new one.
-func (l *Log) writeState(f *os.File, st *state) error {
-	body, err := json.Marshal(st)
-	if err != nil {
-		return fmt.Errorf("write the end of the audit log: %w", err)
-	}
-	doc := append(bytes.Clone(body), '\t')
-	doc = append(hex.AppendEncode(doc, newChain(l.Key).next([]byte("end"), body)), '\n')
-	if _, err := f.WriteAt(doc, 0); err != nil {
-		return fmt.Errorf("write the end of the audit log: %w", err)
-	}
-	return nil
-}
-
-// openRegular opens a file for its owner alone, and no link.
-func openRegular(path string, flag int) (*os.File, error) {
-	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("open the audit log: %s is not a regular file", path)
-	}
-	f, err := os.OpenFile(path, flag, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open the audit log: %w", err)
-	}
-	return f, nil
+func notRegular(path string) error {
+	return fmt.Errorf("open the audit log: %s is not a regular file", path)
 }

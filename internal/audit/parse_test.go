@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 )
@@ -37,6 +38,47 @@ func FuzzEntry(f *testing.F) {
 		}
 		if err := json.Unmarshal(body, &long); err != nil || !reflect.DeepEqual(short, long) {
 			t.Fatalf("%q: %+v, and json: %+v, %v", body, short, long, err)
+		}
+	})
+}
+
+// FuzzWritten: a line is written as package json writes it.
+func FuzzWritten(f *testing.F) {
+	f.Add(uint64(1), int64(1_700_000_000_123_456_789), "token", 0, "/bin/sh", "")
+	f.Add(uint64(0), int64(0), "", -1, "<\"\\ä\x01\xff\u2028&>", "\x7f")
+	f.Fuzz(func(t *testing.T, n uint64, at int64, event string, count int, caller, detail string) {
+		e := Entry{Number: n, Time: time.Unix(0, at).UTC(), Event: event, Purpose: detail, Count: count, Refused: count / 2, Failed: count / 3,
+			Caller: caller, Folder: event, Print: detail, Detail: detail, Key: caller}
+		want, err := json.Marshal(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := e.appendTo(nil); err != nil || !bytes.Equal(got, want) {
+			t.Fatalf("%s\nwant\n%s (%v)", got, want, err)
+		}
+	})
+}
+
+// FuzzState: what is read of the end of a log is what was written, and nothing
+// else is taken for one.
+func FuzzState(f *testing.F) {
+	at := time.Unix(1_700_000_000, 123)
+	f.Add(string((&state{}).appendTo(nil)))
+	f.Add(string((&state{
+		First: 3, Before: "0a", Last: 5, MAC: "ff", Size: 1 << 40, Key: "1234", Anchor: Anchor{Last: 4, MAC: "ee"},
+		Habits: Habits{Uses: 7, Callers: []string{"aa", "bb"}, Burst: window{at, 1, 2, true}, Failed: window{at, 3, 4, false}, Ended: 2},
+	}).appendTo(nil)))
+	for _, body := range []string{"", "end1", "end1 ", "end2 1", "end1 -1  0  0  0  0 0 0 0 0 false 0 0 0 false 0 0 0 false", strings.Repeat(" ", 100)} {
+		f.Add(body)
+	}
+	f.Fuzz(func(t *testing.T, body string) {
+		st, ok := parseState(body)
+		if !ok {
+			return
+		}
+		again, ok := parseState(string(st.appendTo(nil)))
+		if !ok || !reflect.DeepEqual(st, again) {
+			t.Fatalf("%+v\nand read again\n%+v", st, again)
 		}
 	})
 }

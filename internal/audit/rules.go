@@ -55,20 +55,20 @@ const maxCallers = 64
 
 // Habits is what the rules remember of a connection.
 type Habits struct {
-	Uses    int      `json:"uses,omitempty"`
-	Callers []string `json:"callers,omitempty"` // hashes of executables
-	Burst   window   `json:"burst,omitzero"`
-	Errors  window   `json:"errors,omitzero"`
-	Failed  window   `json:"failed,omitzero"`
-	Ended   int      `json:"ended,omitempty"` // refusals since the grant ended; at most 2
+	Uses    int
+	Callers []string // hashes of executables
+	Burst   window
+	Errors  window
+	Failed  window
+	Ended   int // refusals since the grant ended; at most 2
 }
 
 // window counts what happens in a span of time.
 type window struct {
-	Since time.Time `json:"since,omitzero"`
-	Count int       `json:"count,omitempty"`
-	Of    int       `json:"of,omitempty"` // how often it could have happened
-	Told  bool      `json:"told,omitempty"`
+	Since time.Time
+	Count int
+	Of    int // how often it could have happened
+	Told  bool
 }
 
 // add counts n things of as many that could have been, and reports whether the limit was passed just now: once until a

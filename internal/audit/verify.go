@@ -57,12 +57,12 @@ func (l *Log) Read() (*History, error) {
 	h := &History{}
 	p := prover{h: h}
 	if l.Key != nil {
-		p.key, p.chain, p.id, p.anchor = l.Key, newChain(l.Key), keyID(l.Key), l.Anchor
+		p.key, p.chain, p.anchor = l.Key, newChain(l.Key), l.Anchor
 		if f, err := os.Open(l.Path + stateSuffix); err == nil {
-			p.state, p.known = l.readState(f)
+			p.state, p.known = p.chain.readState(f)
 			_ = f.Close()
 		}
-		p.known = p.known && p.state.Key == p.id
+		p.known = p.known && p.state.Key == p.chain.id
 	}
 	found := false
 	for n := Files - 1; n >= 0; n-- {
@@ -90,7 +90,6 @@ type prover struct {
 	h      *History
 	key    []byte
 	chain  *chain
-	id     string
 	anchor Anchor
 	state  state
 	known  bool
@@ -136,7 +135,7 @@ func (p *prover) file(name string, doc []byte) {
 
 // line proves a line; follows says that its code is known to be right.
 func (p *prover) line(name string, l *Line, follows bool) {
-	if l.Key != p.id {
+	if l.Key != p.chain.id {
 		if p.last > 0 {
 			p.fault(name, p.lines, "the line is under another key")
 		}
