@@ -148,7 +148,7 @@ func Make(before Pack, texts map[string][]byte) (Pack, error) {
 	for _, name := range names {
 		text := texts[name]
 		digest := sha256.Sum256(text)
-		one := ""
+		var one string
 		if old, ok := before.Find(name); ok && old.Digest == digest {
 			one = old.packed
 		} else {
