@@ -45,6 +45,7 @@ func FuzzEntry(f *testing.F) {
 // FuzzWritten: a line is written as package json writes it.
 func FuzzWritten(f *testing.F) {
 	f.Add(uint64(1), int64(1_700_000_000_123_456_789), "token", 0, "/bin/sh", "")
+	f.Add(uint64(2), int64(1_700_000_000_000_000_000), "calls", 9, "", "plain")
 	f.Add(uint64(0), int64(0), "", -1, "<\"\\ä\x01\xff\u2028&>", "\x7f")
 	f.Fuzz(func(t *testing.T, n uint64, at int64, event string, count int, caller, detail string) {
 		e := Entry{Number: n, Time: time.Unix(0, at).UTC(), Event: event, Purpose: detail, Count: count, Refused: count / 2, Failed: count / 3,

@@ -77,18 +77,14 @@ func (s *Store) lockAudit(ctx context.Context, path string) (release func(), err
 
 // AuditLog returns the log of a connection with its key, its lock, and the anchor
 // that the record has sealed. After Read neither the record nor the keychain is
-// asked again, and the folders are not looked at again. The key ends with the connection.
+// asked again. The key ends with the connection.
 func (s *Store) AuditLog(ctx context.Context, key connection.Key) (*audit.Log, error) {
-	dir, err := s.projectDir(key)
+	path, err := s.AuditPath(key)
 	if err != nil {
 		return nil, err
 	}
-	path := filepath.Join(dir, key.Name+auditSuffix)
 	seal, known := s.auditSealOf(key)
 	if !known {
-		if err := s.checkFolders(dir); err != nil {
-			return nil, err
-		}
 		// Of a record that is gone or damaged there is no anchor, and its log is
 		// proven with the key that most have.
 		_, err := s.Read(ctx, key)
