@@ -128,7 +128,7 @@ func journey(t *testing.T, p *person, is *peers.IssuerProc, tap *tap) {
 	// On a slow machine the first one was renewed on the way here.
 	first, firstRefresh = tap.lastAccess(), tap.lastRefresh()
 	eventually(t, "the issuer says that the token has expired", func() bool { return !is.Active(t, secret.New(first)) })
-	p.waitExpired("peer") // by our clock, too
+	p.waitExpired("peer")            // by our clock, too
 	is.Set(t, peers.IssuerOptions{}) // from here on tokens live an hour
 	refreshes := tap.count("refresh_token")
 	second := p.must("token", "peer", "--min-ttl", "0s").token()
