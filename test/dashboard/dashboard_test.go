@@ -243,8 +243,27 @@ func TestTyping(t *testing.T) {
 	if got := strings.TrimSpace(p.must("", "token", "openai")); got != key {
 		t.Error("another key is stored")
 	}
-	b.do("click", ".login button")
-	b.do("gone", ".login")
+	// What is renewed meanwhile takes no click away.
+	manifest, err := os.ReadFile(filepath.Join(p.dir, "apiauth.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	clicked := func(key ...any) {
+		t.Helper()
+		b.do(append([]any{"down", ".login button"}, key...)...)
+		p.write("apiauth.yaml", string(manifest)+"  meanwhile:\n    provider: peer\n")
+		b.do("news")
+		b.do(append([]any{"up"}, key...)...)
+		b.do("gone", ".login")
+		b.do("see", ".card h3", "meanwhile")
+		p.write("apiauth.yaml", string(manifest))
+	}
+	clicked()
+	b.do("open", s.base+"provider?id=openai")
+	b.do("fill", "#key", key)
+	b.do("click", "button.primary")
+	b.do("see", ".login.done", "openai is connected")
+	clicked("Space")
 
 	b.do("open", s.base+"provider?id=peer&connection=peer")
 	b.do("click", "button.primary")
@@ -273,7 +292,7 @@ func TestTyping(t *testing.T) {
 	b.do("see", ".login.done", "peer is connected")
 
 	b.do("open", s.base+"log")
-	b.do("see", ".proof li", "other-name: the log is complete: 4 lines")
+	b.do("see", ".proof li", "other-name: the log is complete: 5 lines")
 	found, err := filepath.Glob(filepath.Join(p.home, ".local", "state", "apiauth", "stores", "*", "*", "other-name.log"))
 	if err != nil || len(found) != 1 {
 		t.Fatalf("logs: %v, %v", found, err)

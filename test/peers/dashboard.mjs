@@ -47,6 +47,25 @@ const steps = {
   see: async (selector, text) => { await page.locator(selector, { hasText: text }).first().waitFor(); },
   gone: async (selector) => { await page.locator(selector).waitFor({ state: 'detached' }); },
   click: async (selector) => { await page.locator(selector).first().click(); },
+  // down begins a click with the mouse, or with a key on what it focuses; up ends it.
+  down: async (selector, key) => {
+    if (key) {
+      await page.locator(selector).first().focus();
+      await page.keyboard.down(key);
+    } else {
+      await page.locator(selector).first().hover();
+      await page.mouse.down();
+    }
+  },
+  up: async (key) => { await (key ? page.keyboard.up(key) : page.mouse.up()); },
+  // news waits until the script has asked twice for the list, so that it has seen
+  // what was there before.
+  news: async () => {
+    for (let i = 0; i < 2; i += 1) {
+      const r = await page.waitForResponse((a) => a.url().includes('/live?') && a.ok());
+      await r.finished();
+    }
+  },
   press: async (...keys) => { for (const key of keys) await page.keyboard.press(key); },
   focused: async () => page.evaluate(() => document.activeElement?.textContent?.trim() ?? ''),
   fill: async (selector, value) => { await page.fill(selector, value); },

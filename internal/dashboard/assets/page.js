@@ -8,6 +8,17 @@
   const pause = 1500; // milliseconds
   let shown = '';
   let said = '';
+  let held = false;
+
+  // A click is one on what is under the pointer, or has the focus, at its beginning
+  // and at its end: nothing is replaced in between.
+  function hold(e) {
+    held = !e.button; // another button opens a menu, and no end of that is told
+  }
+
+  function release() {
+    setTimeout(() => { held = false; }); // the click comes first
+  }
 
   function words() {
     return Array.from(live.querySelectorAll('[data-spoken]'), (e) => e.textContent).join(' ');
@@ -45,14 +56,18 @@
       }
       if (answer.ok) {
         const html = await answer.text();
-        if (html !== shown) replace(html);
-        shown = html;
-        speak();
+        if (!held) {
+          if (html !== shown) replace(html);
+          shown = html;
+          speak();
+        }
       }
     }
     setTimeout(look, pause);
   }
 
+  for (const name of ['pointerdown', 'keydown']) live.addEventListener(name, hold);
+  for (const name of ['pointerup', 'pointercancel', 'keyup', 'contextmenu', 'blur']) window.addEventListener(name, release);
   said = words();
   setTimeout(look, pause);
 })();
