@@ -255,7 +255,7 @@ func pageFacts(s connection.Store, h *connection.Header, now time.Time) []dashbo
 	day("Consent", h.GrantDeadline)
 	day("Refresh token", h.RefreshDeadline)
 	facts = append(facts, dashboard.Fact{Label: "Connected", Value: moment(h.ConnectedAt) + " by " + h.Flow})
-	if h.ReceivedAt.After(h.ConnectedAt.Add(time.Second)) {
+	if h.ReceivedAt.After(h.ConnectedAt) {
 		facts = append(facts, dashboard.Fact{Label: "Last refresh", Value: moment(h.ReceivedAt)})
 	}
 	return append(facts, dashboard.Fact{Label: "Store", Value: describeStore(s, h)})
