@@ -246,8 +246,27 @@ func (p page) next(rule providers.Pagination, h http.Header, at *url.URL, items 
 			return nil, nil
 		}
 		return withParam(at, rule.Param, strconv.Itoa(offset+size)), nil
+	case providers.PagesNumber:
+		first := 1
+		if rule.FromZero {
+			first = 0
+		}
+		number, err := strconv.Atoi(at.Query().Get(rule.Param))
+		if err != nil {
+			number = first
+		}
+		if len(items) == 0 || number < first || rule.Pages != "" && number-first+1 >= p.pages(rule) {
+			return nil, nil
+		}
+		return withParam(at, rule.Param, strconv.Itoa(number+1)), nil
 	}
 	return nil, nil
+}
+
+// pages is the number of all pages, 0 where the answer does not tell.
+func (p page) pages(rule providers.Pagination) int {
+	n, _ := number(p.field(rule.Pages))
+	return n
 }
 
 // withParam is at with one parameter replaced, nil for an empty value.

@@ -93,6 +93,28 @@ func TestPages(t *testing.T) {
 			[]string{"/list?offset=1&q=1"}, "1 2",
 		},
 		{
+			"page numbers up to an empty page", []providers.Pagination{{Style: providers.PagesNumber, Param: "page"}},
+			[]http.HandlerFunc{says(`[1,2]`), says(`[3]`), says(`[]`)},
+			[]string{"/list?page=2&q=1", "/list?page=3&q=1"}, "1 2 3",
+		},
+		{
+			"page numbers with their number", []providers.Pagination{{Style: providers.PagesNumber, Param: "page", Pages: "pagination.pageCount", Items: "invoices"}},
+			[]http.HandlerFunc{
+				says(`{"pagination":{"page":1,"pageCount":2},"invoices":[1,2]}`),
+				says(`{"pagination":{"page":2,"pageCount":2},"invoices":[3]}`),
+			},
+			[]string{"/list?page=2&q=1"}, "1 2 3",
+		},
+		{
+			"page numbers from zero", []providers.Pagination{{Style: providers.PagesNumber, Param: "page", Pages: "pages", FromZero: true, Items: "data"}},
+			[]http.HandlerFunc{says(`{"pages":3,"data":[1]}`), says(`{"pages":3,"data":[2]}`), says(`{"pages":3,"data":[3]}`)},
+			[]string{"/list?page=1&q=1", "/list?page=2&q=1"}, "1 2 3",
+		},
+		{
+			"a page count that is not told", []providers.Pagination{{Style: providers.PagesNumber, Param: "page", Pages: "pages", Items: "data"}},
+			[]http.HandlerFunc{says(`{"data":[1]}`)}, nil, "1",
+		},
+		{
 			"an empty list", []providers.Pagination{{Style: providers.PagesOffset, Param: "skip", Total: "total", Items: "items"}},
 			[]http.HandlerFunc{says(`{"total":9,"items":[]}`)}, nil, "",
 		},

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/apiauth/apiauth/internal/oauth"
+	"github.com/apiauth/apiauth/internal/providers"
 	"github.com/apiauth/apiauth/internal/secret"
 )
 
@@ -131,7 +132,8 @@ func (s *Source) enrollLocked(ctx context.Context, key Key, l Login) (_ *Record,
 	if !l.Key.IsZero() {
 		next := &Record{Header: l.Draft}
 		next.State = StateOK
-		next.ConnectedAt, next.ReceivedAt = s.Now().Round(0), s.Now().Round(0)
+		next.ReceivedAt = s.Now().Round(0)
+		next.ConnectedAt = next.ReceivedAt
 		next.Body.Access = l.Key
 		next.Body.Kept = l.Callback
 		if err := next.Pins.BindAPI(l.Callback); err != nil {
@@ -209,6 +211,10 @@ func (s *Source) granted(ctx context.Context, cur *Record, draft Header, callbac
 	next := &Record{Header: draft}
 	next.State = StateOK
 	next.Body.Kept = maps.Clone(callback)
+	if told := callback[providers.CallbackScopes]; told != "" && !tok.ScopesKnown {
+		tok.Scopes, tok.ScopesKnown = oauth.SplitScopes(told, draft.Pins.Token.ScopeSeparator), true
+	}
+	delete(next.Body.Kept, providers.CallbackScopes)
 	next.HasRefresh = !tok.Refresh.IsZero() && !draft.ByClient()
 	if next.HasRefresh {
 		next.Body.Refresh = tok.Refresh

@@ -133,7 +133,7 @@ func newLogin(env Env, a Attempt, redirect string, implicit bool) (*login, error
 		a:         a,
 		redirect:  redirect,
 		sent:      cmp.Or(a.Pins.RedirectName, redirect),
-		pkce:      a.Pins.PKCE != "none" && !implicit,
+		pkce:      a.Pins.PKCE != providers.PKCENone && !implicit,
 		implicit:  implicit,
 		random:    env.Rand,
 		now:       env.now,
@@ -173,14 +173,15 @@ func newLogin(env Env, a Attempt, redirect string, implicit bool) (*login, error
 			}
 			params[name] = value
 		}
-		g.expect.extra = maps.Clone(a.Provider.CallbackKeep)
+		g.expect.extra = make(map[string]string)
+		maps.Copy(g.expect.extra, a.Provider.CallbackKeep)
 		for _, v := range a.Provider.Variables {
 			if v.From == providers.FromCallback && g.expect.extra[v.Name] == "" {
-				if g.expect.extra == nil {
-					g.expect.extra = map[string]string{}
-				}
 				g.expect.extra[v.Name] = v.Name
 			}
+		}
+		if from := a.Provider.Scopes.Callback; from != "" {
+			g.expect.extra[providers.CallbackScopes] = from
 		}
 		g.expect.codeParam = a.Provider.CodeParam
 		g.expect.sends = a.Provider.Token.ExchangeSends
@@ -199,6 +200,7 @@ func newLogin(env Env, a Attempt, redirect string, implicit bool) (*login, error
 		Implicit:              implicit,
 		State:                 state,
 		PKCE:                  g.pkce,
+		HexChallenge:          a.Pins.PKCE == providers.PKCEHex,
 		Verifier:              g.verifier,
 		Params:                params,
 		LoginHint:             a.AccountHint,
@@ -421,6 +423,8 @@ func (g *login) announce(env Env, listening bool) {
 	challenge := "none (the provider does not support PKCE)"
 	section, kind := "4.1.1", "code"
 	switch {
+	case g.pkce && g.a.Pins.PKCE == providers.PKCEHex:
+		challenge = "S256, with the challenge in hexadecimal"
 	case g.pkce:
 		challenge = "S256"
 	case g.implicit:

@@ -606,6 +606,7 @@ func TestProviderFacts(t *testing.T) {
 	a.AccountHint = "alice@example.com"
 	a.Client = oauth.Client{ID: "client-1", Secret: secret.New("canary-secret"), Method: oauth.AuthBasic}
 	a.Provider.LoginHintParam = "login"
+	a.Provider.Scopes.Callback = "granted"
 	r := begin(t, a, false)
 	for name, want := range map[string]string{
 		"access_type": "offline", "audience": "https://eu.api.example", "scope": "read,write", "login": "alice@example.com", "login_hint": "",
@@ -617,9 +618,9 @@ func TestProviderFacts(t *testing.T) {
 	if r.query.Get("code_challenge_method") != "S256" {
 		t.Error("a confidential client went without PKCE")
 	}
-	r.browse(r.final("shop", "s-17"), nil)
+	r.browse(r.final("shop", "s-17", "granted", "read"), nil)
 	r.wantCode(flow.FlowBrowser)
-	if !maps.Equal(r.result.Callback, map[string]string{"shop": "s-17"}) {
+	if !maps.Equal(r.result.Callback, map[string]string{"shop": "s-17", providers.CallbackScopes: "read"}) {
 		t.Errorf("callback parameters: %v", r.result.Callback)
 	}
 	req := r.result.Request

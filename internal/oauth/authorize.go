@@ -3,7 +3,9 @@ package oauth
 import (
 	"cmp"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -46,8 +48,11 @@ type AuthorizeRequest struct {
 	Resources []string
 	State     string
 	// PKCE demands a challenge made from Verifier, always by S256.
-	PKCE     bool
-	Verifier secret.Text
+	// HexChallenge writes it in hexadecimal where a provider takes it only so;
+	// RFC 7636 section 4.2 says base64url.
+	PKCE         bool
+	HexChallenge bool
+	Verifier     secret.Text
 	// Params are the provider's own parameters. Those that this request sets
 	// itself are refused.
 	Params map[string]string
@@ -120,6 +125,10 @@ func AuthorizeURL(r AuthorizeRequest) (string, error) {
 	}
 	if r.PKCE {
 		opts = append(opts, oauth2.S256ChallengeOption(r.Verifier.Reveal()))
+	}
+	if r.PKCE && r.HexChallenge {
+		sum := sha256.Sum256([]byte(r.Verifier.Reveal()))
+		opts = append(opts, oauth2.SetAuthURLParam("code_challenge", hex.EncodeToString(sum[:])))
 	}
 	s, err := r.inItsWords(c.AuthCodeURL(r.State, opts...))
 	if err == nil {

@@ -324,21 +324,33 @@ func (o object) scopes(separator string) (list []string, known bool) {
 	if !o.has("scope") || o.repeated["scope"] {
 		return nil, false
 	}
-	var parts []string
 	if s, ok := o.text("scope"); ok {
-		switch {
-		case separator != "" && strings.TrimSpace(separator) != "":
-			parts = strings.Split(s, separator)
-		case separator == "" && !strings.ContainsAny(strings.TrimSpace(s), " \t") && strings.Contains(s, ","):
-			parts = strings.Split(s, ",")
-		case separator == "" && strings.Contains(s, ", "):
-			parts = strings.FieldsFunc(s, func(r rune) bool { return r == ' ' || r == ',' })
-		default:
-			parts = strings.Fields(s)
-		}
-	} else if parts, ok = o.texts("scope"); !ok {
+		return SplitScopes(s, separator), true
+	}
+	parts, ok := o.texts("scope")
+	if !ok {
 		return nil, false
 	}
+	return validScopes(parts), true
+}
+
+// SplitScopes returns the scopes in s, each once. Without a separator they are
+// split at blanks, or at commas when there is no blank. What cannot be a scope is
+// left out.
+func SplitScopes(s, separator string) []string {
+	switch {
+	case separator != "" && strings.TrimSpace(separator) != "":
+		return validScopes(strings.Split(s, separator))
+	case separator == "" && !strings.ContainsAny(strings.TrimSpace(s), " \t") && strings.Contains(s, ","):
+		return validScopes(strings.Split(s, ","))
+	case separator == "" && strings.Contains(s, ", "):
+		return validScopes(strings.FieldsFunc(s, func(r rune) bool { return r == ' ' || r == ',' }))
+	default:
+		return validScopes(strings.Fields(s))
+	}
+}
+
+func validScopes(parts []string) (list []string) {
 	seen := map[string]bool{}
 	for _, p := range parts {
 		p = strings.TrimSpace(p)
@@ -350,5 +362,5 @@ func (o object) scopes(separator string) (list []string, known bool) {
 		seen[p] = true
 		list = append(list, p)
 	}
-	return list, true
+	return list
 }

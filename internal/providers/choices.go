@@ -18,7 +18,7 @@ func Choices(path string) []string {
 	case "token_endpoint_auth_signing_alg":
 		return signingAlgs()
 	case "pkce":
-		return []string{PKCES256, PKCENone}
+		return []string{PKCES256, PKCEHex, PKCENone}
 	case "flows[]":
 		return []string{FlowBrowser, FlowDevice, FlowClientCredentials, FlowJWTBearer, FlowImplicit, FlowKey}
 	case "variables[].from":
@@ -54,7 +54,7 @@ func Choices(path string) []string {
 	case "api.body":
 		return []string{"json", "form"}
 	case "api.pagination[].style":
-		return []string{PagesLink, PagesNextURL, PagesCursor, PagesLastItem, PagesOffset}
+		return []string{PagesLink, PagesNextURL, PagesCursor, PagesLastItem, PagesOffset, PagesNumber}
 	case "revocation.style":
 		return []string{RevokeStandard, RevokeRequest, RevokePage, RevokeNone, "github", "stripe-connect", "contentful"}
 	case "revocation.method":

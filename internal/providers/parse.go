@@ -391,7 +391,7 @@ func (p *Provider) validateClient(Origin) *fault {
 		return bad
 	}
 	if to := p.Register.RedirectURI; to != "" && to != "none" {
-		if u, err := url.Parse(to); checkURLText(to) != nil || err != nil || u.Host == "" || u.User != nil || u.Fragment != "" || u.Scheme != "https" && u.Scheme != "http" {
+		if u, err := url.Parse(strings.Replace(to, ":*/", "/", 1)); checkURLText(to) != nil || err != nil || u.Host == "" || u.User != nil || u.Fragment != "" || u.Scheme != "https" && u.Scheme != "http" {
 			return faultAt("this must be a URL, or none", "register", "redirect_uri")
 		}
 	}
@@ -489,6 +489,13 @@ func (p *Provider) validateScopes(Origin) *fault {
 	}
 	if p.Scopes.Omit && len(p.Scopes.Default)+len(p.Scopes.Required) > 0 {
 		return faultAt("omit says that no scope is ever sent; default and required make no sense with it", "scopes", "omit")
+	}
+	switch name := p.Scopes.Callback; {
+	case name == "":
+	case !isFieldPath(name) || strings.Contains(name, "."), slices.Contains([]string{"code", "state", "error", "iss", "access_token", p.CodeParam}, name):
+		return faultAt("this is not the name of a parameter with scopes", "scopes", "callback")
+	case p.Scopes.Omit:
+		return faultAt("omit says that no scope is ever sent", "scopes", "callback")
 	}
 	return nil
 }
@@ -661,11 +668,13 @@ func (g *Pagination) validate(i int) *fault {
 		needs = []string{"next", "param", "more"}
 	case PagesOffset:
 		needs, takes = []string{"param", "total"}, []string{"size"}
+	case PagesNumber:
+		needs, takes = []string{"param"}, []string{"pages"}
 	default:
 		return faultAt(oneOf(g.Style, Choices("api.pagination[].style")...), "api", "pagination", i, "style")
 	}
 	for _, f := range []struct{ key, value string }{
-		{"next", g.Next}, {"param", g.Param}, {"more", g.More}, {"total", g.Total}, {"size", g.Size}, {"items", g.Items},
+		{"next", g.Next}, {"param", g.Param}, {"more", g.More}, {"total", g.Total}, {"size", g.Size}, {"pages", g.Pages}, {"items", g.Items},
 	} {
 		needed := slices.Contains(needs, f.key)
 		switch {
@@ -676,6 +685,9 @@ func (g *Pagination) validate(i int) *fault {
 		case !plainToken(f.value, 80) || f.key == "param" && strings.ContainsAny(f.value, "&=#?%+"):
 			return faultAt("this is not the name of a field or parameter", "api", "pagination", i, f.key)
 		}
+	}
+	if g.FromZero && g.Style != PagesNumber {
+		return faultAt("the style "+g.Style+" takes no from_zero", "api", "pagination", i, "from_zero")
 	}
 	return nil
 }

@@ -26,11 +26,17 @@ const (
 	AuthOmitted       = "omitted"
 )
 
-// Values of pkce.
+// Values of pkce. PKCEHex is S256 with the challenge in hexadecimal instead of
+// base64url, which is TikTok's way.
 const (
 	PKCES256 = "S256"
+	PKCEHex  = "S256-hex"
 	PKCENone = "none"
 )
+
+// CallbackScopes is the name under which a login hands on the parameter of the
+// callback that scopes.callback names. No file can keep anything under it.
+const CallbackScopes = "scopes.callback"
 
 // Flows that a definition may list. Pasting the final URL is possible wherever
 // the browser flow is, and the only way where the redirect is an https URL.
@@ -104,7 +110,7 @@ type Provider struct {
 	// DeviceNote says in one sentence what a person must know before choosing
 	// the device flow: another kind of client, fewer scopes.
 	DeviceNote string `yaml:"device_note"`
-	PKCE       string `yaml:"pkce"` // S256 (default) | none
+	PKCE       string `yaml:"pkce"` // S256 (default) | S256-hex | none
 	// Flows lists what the provider offers, best first, as Flow constants. The
 	// default is browser and device as far as there are endpoints for them.
 	Flows []string `yaml:"flows"`
@@ -217,7 +223,11 @@ type Scopes struct {
 	// https://graph.microsoft.com/Mail.Read for Mail.Read.
 	Prefix string `yaml:"prefix"`
 	// FoldCase says that the case of a name does not count.
-	FoldCase bool         `yaml:"fold_case"`
+	FoldCase bool `yaml:"fold_case"`
+	// Callback is the parameter of the callback that names the scopes granted,
+	// where the token response does not (Strava). They are split as those of the
+	// response.
+	Callback string       `yaml:"callback"`
 	Second   SecondScopes `yaml:"second"`
 	Catalog  []Scope      `yaml:"catalog"`
 }
@@ -414,6 +424,7 @@ const (
 	PagesCursor   = "cursor"    // a field holds the value of a parameter
 	PagesLastItem = "last_item" // a field of the last item is the value of a parameter
 	PagesOffset   = "offset"    // a parameter counts the items before the page
+	PagesNumber   = "page"      // a parameter is the number of the page
 )
 
 // Pagination is how one page of a list leads to the next. Fields are found by
@@ -423,8 +434,12 @@ type Pagination struct {
 	// Next is the field of the address (next_url), of the cursor (cursor), or
 	// of the last item (last_item).
 	Next string `yaml:"next"`
-	// Param is the query parameter of cursor, last_item and offset.
+	// Param is the query parameter of cursor, last_item, offset and page.
 	Param string `yaml:"param"`
+	// Pages is the field with the number of all pages (page); without it a list
+	// ends with an empty page. FromZero says that the first page is 0, not 1.
+	Pages    string `yaml:"pages"`
+	FromZero bool   `yaml:"from_zero"`
 	// More is the field that says whether another page follows (last_item).
 	More string `yaml:"more"`
 	// Total is the field with the number of all items, Size the field with the
@@ -450,8 +465,9 @@ type Register struct {
 	Steps []string `yaml:"steps"`
 	Notes string   `yaml:"notes"`
 	// RedirectURI is what to type into the provider's form where that is not
-	// the redirect itself: "none" where nothing is registered. The default is
-	// the redirect, without the port if that is *.
+	// the redirect itself: "none" where nothing is registered, and a URL with * for
+	// the port where the form takes that. The default is the redirect, without the
+	// port if that is *.
 	RedirectURI string `yaml:"redirect_uri"`
 }
 

@@ -130,6 +130,7 @@ scopes:
   omit: false
   prefix: "https://"
   fold_case: true
+  callback: granted
   second: {param: user_scope, prefix: "user:", field: authed_user.scope}
   catalog:
     - {name: read, title: Read, description: All., category: API, broad: true, includes: [less], also: [r], unlisted: true}
@@ -184,6 +185,7 @@ api:
   pagination:
     - {style: offset, param: offset, total: total, size: size, items: data}
     - {style: last_item, next: id, param: after, more: has_more}
+    - {style: page, param: page, pages: pages, from_zero: true}
 env: WHOLE_TOKEN
 placeholder: whole_{36}
 git_hosts: [git.whole.example]

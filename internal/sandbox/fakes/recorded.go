@@ -3,6 +3,7 @@ package fakes
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -89,7 +90,7 @@ type RecordedStep struct {
 	Client string            `yaml:"client"`
 	Header map[string]string `yaml:"header"`
 	// Sends are the parameters, with "*" for any value; ":*" in a redirect_uri is
-	// any port.
+	// any port, and the code_challenge "hex:*" is one in hexadecimal.
 	Sends map[string]string `yaml:"sends"`
 	// Claims are those of the assertion, in which exp counts from iat and alg
 	// stands in the header.
@@ -279,11 +280,15 @@ func (r *Recording) Expect(t *Table, c RecordedCase) {
 	}
 }
 
+// hexChallenge in a recording's code_challenge says how it is written.
+const hexChallenge = "hex:*"
+
 // recordedRun is what the steps of a case have in common while it is played.
 type recordedRun struct {
-	client    RecordedClient
-	redirect  string // as it was sent first
-	challenge string
+	client       RecordedClient
+	redirect     string // as it was sent first
+	challenge    string
+	hexChallenge bool
 }
 
 // exchange is the step as a Table plays it.
@@ -295,7 +300,7 @@ func (run *recordedRun) exchange(s RecordedStep) Exchange {
 	maps.Copy(e.Header, s.Header)
 	maps.Copy(e.Sends, s.Sends)
 	for name, value := range e.Sends {
-		if strings.Contains(value, ":*/") {
+		if strings.Contains(value, ":*/") || value == hexChallenge {
 			e.Sends[name] = "*"
 		}
 	}
@@ -342,11 +347,15 @@ func (run *recordedRun) check(s RecordedStep, sent map[string]string) error {
 		run.redirect = got
 	}
 	if got := sent["code_challenge"]; got != "" {
-		run.challenge = got
+		run.challenge, run.hexChallenge = got, s.Sends["code_challenge"] == hexChallenge
 	}
 	if verifier, ok := sent["code_verifier"]; ok || run.challenge != "" && sent["grant_type"] == "authorization_code" {
 		sum := sha256.Sum256([]byte(verifier))
-		if base64.RawURLEncoding.EncodeToString(sum[:]) != run.challenge {
+		want := base64.RawURLEncoding.EncodeToString(sum[:])
+		if run.hexChallenge {
+			want = hex.EncodeToString(sum[:])
+		}
+		if want != run.challenge {
 			return errors.New("code_verifier is not that of the code_challenge")
 		}
 	}
