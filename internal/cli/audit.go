@@ -242,7 +242,7 @@ func (ws *workspace) review(ctx context.Context, s *store.Store, e *statusEntry,
 	for _, d := range []struct {
 		what string
 		at   time.Time
-	}{{"consent", h.GrantDeadline}, {"the refresh token", h.RefreshDeadline}} {
+	}{{"the " + deadlineOf(h), h.GrantDeadline}, {"the refresh token", h.RefreshDeadline}} {
 		if !d.at.IsZero() && d.at.Sub(now) < expiringWithin {
 			find(findExpiring, "%s ends %s", d.what, deadline(d.at, now))
 		}

@@ -44,6 +44,7 @@ type connectOptions struct {
 	Resources []string
 	Key       keyFlags
 	Subject   string
+	Expires   string // of a key or a token that the person has; see keyEnd
 }
 
 func newConnectCmd(g *globals) *cobra.Command {
@@ -85,6 +86,7 @@ Connecting again asks for what was granted before, plus what the manifest and
 	f.StringVar(&opts.ClientID, "client-id", "", "use this client instead of the stored one")
 	f.BoolVar(&opts.SecretStdin, "client-secret-stdin", false, "read the client's secret from standard input and store it")
 	f.BoolVar(&opts.ImportStdin, "import-stdin", false, "read an existing refresh token, personal access token or key from standard input")
+	f.StringVar(&opts.Expires, "expires", "", "the `DATE` on which a key or token that you bring ends, as 2027-01-31 or 90d; doctor, audit and status remind you")
 	f.BoolVar(&opts.Explain, "explain", false, "tell each step in RFC terms, secrets masked")
 	f.BoolVarP(&opts.Yes, "yes", "y", false, "agree to what would be asked: a new issuer, another account, changed endpoints")
 	f.StringToStringVar(&opts.Variables, "var", nil, "a part of the provider's addresses, as `NAME=VALUE`, such as tenant=contoso; repeat for more")
@@ -117,6 +119,9 @@ func runConnect(ctx context.Context, g *globals, opts connectOptions) error {
 			ws.say("Every connection of %s is there.", ws.label())
 			return nil
 		}
+	}
+	if _, err := keyEnd(opts.Expires, ws.app.Now()); err != nil {
+		return err
 	}
 	if len(names) > 1 && (opts.Provider != "" || opts.SecretStdin || opts.ImportStdin || opts.ClientID != "" || opts.Key.given()) {
 		return usagef("--provider, --client-id, --client-secret-stdin, --key-file, --key-stdin, --client-certificate and --import-stdin are for one connection at a time")
@@ -437,6 +442,9 @@ func (a *attempt) settle(ctx context.Context) error {
 		}
 	}
 	a.flow = chosen
+	if a.opts.Expires != "" && chosen != flow.FlowKey && chosen != flow.FlowImport {
+		return usagef("--expires is for a key or a token that you bring: how long a login lasts is told by %s", oauth.Clean(a.def.Name))
+	}
 	pinFlow := chosen
 	if chosen == flow.FlowImport || chosen == flowReceive {
 		pinFlow = flow.FlowBrowser

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
+	"time"
 
 	"github.com/apiauth/apiauth/internal/connection"
 	"github.com/apiauth/apiauth/internal/flow"
@@ -41,6 +44,9 @@ func (a *attempt) obtain(ctx context.Context) (*connection.Login, error) {
 		return nil, a.flowError(err)
 	}
 	login.Callback = result.Callback
+	if login.Draft.GrantDeadline, err = keyEnd(a.opts.Expires, ws.app.Now()); err != nil {
+		return nil, err
+	}
 	if result.Redirect != "" && slices.Contains(a.pins.Token.RefreshSends, providers.SendsRedirect) {
 		login.Draft.Pins.RedirectURI = result.Redirect // refreshes repeat it, with the port of --port
 	}
@@ -153,6 +159,32 @@ func (a *attempt) readCredential(ctx context.Context) (secret.Text, error) {
 		a.ws.say("Make a key at %s", page)
 	}
 	return askHidden(ctx, a.ws.app, "Key for "+a.def.Name, "not shown while you type")
+}
+
+// keyEnd reads --expires: a day, on which it ends as it begins, a moment (RFC
+// 3339), or a number of days from now. The zero time stands for an empty value.
+func keyEnd(value string, now time.Time) (time.Time, error) {
+	if value == "" {
+		return time.Time{}, nil
+	}
+	var end time.Time
+	days, isDays := strings.CutSuffix(value, "d")
+	n, err := strconv.Atoi(days)
+	switch {
+	case isDays && err == nil && n > 0 && n <= 36500:
+		end = now.AddDate(0, 0, n)
+	default:
+		if end, err = time.ParseInLocation(time.DateOnly, value, now.Location()); err != nil {
+			end, err = time.Parse(time.RFC3339, value)
+		}
+		if err != nil {
+			return time.Time{}, usagef("--expires: %q is no date: write it as 2027-01-31, or as a number of days, 90d", oauth.Clean(value))
+		}
+	}
+	if !end.After(now) {
+		return time.Time{}, usagef("--expires: %s is over already", oauth.Clean(value))
+	}
+	return end.UTC().Truncate(time.Second), nil
 }
 
 // imported decides what an imported credential is: a token that the API accepts

@@ -27,14 +27,32 @@ func (a *attempt) report(rec *connection.Record, s *store.Store) {
 		ws.warn("the grant is narrower than what was asked for; missing: %s", cleanList(missing))
 	}
 	ws.say("  token    %s", describeExpiry(&rec.Header, ws.app.Now()))
-	if !rec.GrantDeadline.IsZero() {
-		ws.say("  consent  until %s, whatever is refreshed", rec.GrantDeadline.Local().Format(time.DateOnly))
+	switch end := rec.GrantDeadline.Local().Format(time.DateOnly); {
+	case rec.GrantDeadline.IsZero():
+	case rec.Flow == connection.FlowKey:
+		ws.say("  key      until %s", end)
+	default:
+		ws.say("  consent  until %s, whatever is refreshed", end)
 	}
 	ws.say("  store    %s", describeStore(s, &rec.Header))
-	if rec.Flow == connection.FlowKey {
+	switch {
+	case rec.Flow != connection.FlowKey:
+	case !rec.GrantDeadline.IsZero():
+		ws.warn("until then this key is as good as a password")
+	case rec.Pins.Token.NeverExpires:
 		ws.warn("this key is as good as a password: it does not expire by itself")
+	default:
+		ws.warn("this key is as good as a password; if it has an end, connect with --expires DATE, and you are reminded in time")
 	}
 	ws.say("Now: apiauth token %s", rec.Name)
+}
+
+// deadlineOf names what ends at the deadline of a grant.
+func deadlineOf(h *connection.Header) string {
+	if h.Flow == connection.FlowKey {
+		return "key"
+	}
+	return "consent"
 }
 
 func describeAccount(a connection.Account) string {

@@ -252,7 +252,11 @@ func pageFacts(s connection.Store, h *connection.Header, now time.Time) []dashbo
 			facts = append(facts, dashboard.Fact{Label: label, Value: deadline(t, now)})
 		}
 	}
-	day("Consent", h.GrantDeadline)
+	if h.Flow == connection.FlowKey {
+		day("Key", h.GrantDeadline)
+	} else {
+		day("Consent", h.GrantDeadline)
+	}
 	day("Refresh token", h.RefreshDeadline)
 	facts = append(facts, dashboard.Fact{Label: "Connected", Value: moment(h.ConnectedAt) + " by " + h.Flow})
 	if h.ReceivedAt.After(h.ConnectedAt) {
@@ -552,7 +556,7 @@ func (d *dashboardWork) Connect(ctx context.Context, o dashboard.Order) error {
 	d.mu.Unlock()
 	opts := connectOptions{
 		Names: []string{o.Name}, Provider: o.Provider, Scopes: o.Scopes, Chosen: true,
-		Flow: o.Flow, Timeout: flow.DefaultTimeout, ImportStdin: !o.Key.IsZero(),
+		Flow: o.Flow, Timeout: flow.DefaultTimeout, ImportStdin: !o.Key.IsZero(), Expires: o.Expires,
 	}
 	if opts.ImportStdin {
 		opts.Flow = flow.FlowAuto // which kind it is shows

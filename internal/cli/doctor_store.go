@@ -239,7 +239,7 @@ func (d *doctor) connection(ctx context.Context, s *store.Store, name string) {
 		d.add(name, checkFail, again, "access must be granted again: %s", cmp.Or(h.StateReason, "the issuer no longer accepts the grant"))
 		return
 	case !h.GrantDeadline.IsZero() && now.After(h.GrantDeadline):
-		d.add(name, checkFail, again, "the consent ended %s", h.GrantDeadline.Format(time.DateOnly))
+		d.add(name, checkFail, again, "the %s ended %s", deadlineOf(h), h.GrantDeadline.Format(time.DateOnly))
 		return
 	case !h.RefreshDeadline.IsZero() && now.After(h.RefreshDeadline):
 		d.add(name, checkFail, again, "the refresh token was not used until %s and has ended", h.RefreshDeadline.Format(time.DateOnly))
@@ -247,7 +247,7 @@ func (d *doctor) connection(ctx context.Context, s *store.Store, name string) {
 	case s.Pending(key):
 		d.add(name, checkNote, fmt.Sprintf("'apiauth token %s' completes it", name), "a refresh was interrupted")
 	case !h.GrantDeadline.IsZero() && h.GrantDeadline.Sub(now) < 14*24*time.Hour:
-		d.add(name, checkNote, again, "the consent ends %s", h.GrantDeadline.Format(time.DateOnly))
+		d.add(name, checkNote, again, "the %s ends %s", deadlineOf(h), h.GrantDeadline.Format(time.DateOnly))
 	}
 	if d.opts.Live {
 		d.live(ctx, s, name, h)

@@ -255,7 +255,7 @@ func (ws *workspace) printHeader(row func(label, value string), s connection.Sto
 	}
 	row("token", describeExpiry(h, now))
 	if !h.GrantDeadline.IsZero() {
-		row("consent", deadline(h.GrantDeadline, now))
+		row(deadlineOf(h), deadline(h.GrantDeadline, now))
 	}
 	if !h.RefreshDeadline.IsZero() {
 		row("refresh", deadline(h.RefreshDeadline, now))

@@ -141,7 +141,7 @@ func (s *Server) post(w http.ResponseWriter, r *http.Request, route string) {
 func order(form url.Values) Order {
 	o := Order{Name: strings.TrimSpace(form.Get("name")), Provider: form.Get("provider"), Flow: form.Get("flow")}
 	if typed := strings.TrimSpace(form.Get("key")); typed != "" {
-		o.Key = secret.New(typed)
+		o.Key, o.Expires = secret.New(typed), strings.TrimSpace(form.Get("expires"))
 	}
 	for _, scope := range append(slices.Clone(form["scope"]), strings.Fields(form.Get("more"))...) {
 		if !slices.Contains(o.Scopes, scope) {

@@ -147,6 +147,9 @@ type Order struct {
 	Scopes []string
 	// Key is a key or a token that the person has, in place of a login.
 	Key secret.Text
+	// Expires is the day on which the key ends, YYYY-MM-DD; empty where it does
+	// not.
+	Expires string
 }
 
 // ClientForm is a client registration as it was typed.
