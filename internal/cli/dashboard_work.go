@@ -197,6 +197,7 @@ func (ws *workspace) pageConnection(s connection.Store, e *statusEntry) dashboar
 		if h.State == connection.StateNeedsConnect {
 			c.State, c.Reason = dashboard.StateNeedsConnect, oauth.Clean(h.StateReason)
 		}
+		c.Key = h.Flow == connection.FlowKey
 		c.ScopesKnown, c.Page = h.ScopesKnown, h.Pins.Revocation.Page
 		c.Facts = pageFacts(s, h, ws.app.Now())
 		asked = h.ScopesAsked

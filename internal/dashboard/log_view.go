@@ -125,7 +125,7 @@ func (v logView) chart(m *markup) {
 	}
 	number := strconv.Itoa
 	m.put(`<figure>
-<svg viewBox="0 0 720 184" role="img" aria-labelledby="chart-title">
+<svg viewBox="0 0 720 192" role="img" aria-labelledby="chart-title">
 <title id="chart-title">`, number(total), literal(" tokens in 30 days, at most "), number(most), literal(` on a day</title>
 <line class="axis" x1="0" y1="160.5" x2="720" y2="160.5"/>
 `))

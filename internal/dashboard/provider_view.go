@@ -140,15 +140,15 @@ func (v providerView) key(m *markup) {
 	}
 	m.raw("</label>\n" + `<input type="password" id="key" name="key" autocomplete="off" spellcheck="false"`)
 	m.when(p.NoClient, " required")
-	m.raw(`></p>
-<p><label for="expires">The day on which it ends, if it does</label>
-<input type="date" id="expires" name="expires"></p>
-`)
+	m.raw("></p>\n")
 	if p.NoClient && p.RegisterPage != "" {
 		m.raw("<p>Make one at ")
 		m.outside("", p.RegisterPage, p.RegisterPage)
 		m.raw("</p>\n")
 	}
+	m.raw(`<p><label for="expires">The day on which it ends, if it does</label>
+<input type="date" id="expires" name="expires"></p>
+`)
 }
 
 // choice lets a person pick scopes: those of the catalogue by category, and

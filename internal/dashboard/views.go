@@ -259,9 +259,12 @@ func (c Connection) write(m *markup, current bool) {
 		if current && c.State != StateUnreadable {
 			m.put(`<a class="button" id="connect-`, c.Name, literal(`" href="provider?id=`), url.QueryEscape(c.Provider),
 				literal("&amp;connection="), url.QueryEscape(c.Name), literal(`">`))
-			if c.State == StateNotConnected {
+			switch {
+			case c.State == StateNotConnected:
 				m.raw("Connect")
-			} else {
+			case c.Key:
+				m.raw("Replace the key")
+			default:
 				m.raw("Reconnect or change scopes")
 			}
 			m.put(`<span class="unseen"> of `, c.Name, literal("</span></a> "))

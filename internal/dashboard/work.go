@@ -69,6 +69,7 @@ type Connection struct {
 	Account      string
 	State        string // one of the State constants
 	Reason       string
+	Key          bool // the grant is a key that a person brought
 	Scopes       []ScopeUse
 	ScopesKnown  bool // the provider said what it granted
 	Facts        []Fact
