@@ -39,6 +39,7 @@ type providerInfo struct {
 	Flows         []string       `json:"flows"`
 	RedirectURI   string         `json:"redirect_uri"`
 	RegisterURI   string         `json:"register_redirect_uri"`
+	RedirectName  string         `json:"redirect_name,omitempty"` // sent in place of the redirect URI
 	Variables     []variableInfo `json:"variables"`
 	Scopes        []scopeInfo    `json:"scopes"`
 	Env           string         `json:"env"`
@@ -115,6 +116,7 @@ func describeProvider(d *providers.Definition) providerInfo {
 		Revocation: revocationInfo{cmp.Or(d.Revocation.Style, "none"), d.Revocation.Page, d.Revocation.Notes},
 		Register:   registerInfo{d.Register.Page, orEmpty(d.Register.Steps), d.Register.Notes},
 		Notes:      orEmpty(d.Notes), Sources: []sourceInfo{}, Verified: d.Verified(),
+		RedirectName: d.RedirectName,
 	}
 	if d.AuthorizationEndpoint == "" {
 		info.PKCE = ""
