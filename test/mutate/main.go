@@ -87,6 +87,9 @@ func run(ctx context.Context, args []string, out io.Writer) (code int, err error
 			selected = append(selected, e)
 		}
 	}
+	if len(selected) == 0 {
+		return 2, fmt.Errorf("no edit has an id and a title that match %q, such as %q", *only, edits[0].id+" "+edits[0].title)
+	}
 	var broken []error
 	for _, e := range selected {
 		undo, err := e.apply(tree)
@@ -101,7 +104,7 @@ func run(ctx context.Context, args []string, out io.Writer) (code int, err error
 	if len(broken) > 0 {
 		return 2, errors.Join(broken...)
 	}
-	if *check || len(selected) == 0 {
+	if *check {
 		fmt.Fprintf(out, "%d edits, all of them apply\n", len(selected))
 		return 0, nil
 	}
