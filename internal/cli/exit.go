@@ -163,10 +163,10 @@ func explain(err error) (code int, hint string) {
 	case errors.As(err, &choice):
 		return exitUsage, "'apiauth provider show ID' tells which flows a provider offers and what each needs"
 	case errors.As(err, &denied):
-		switch denied.Code {
-		case "access_denied":
+		switch {
+		case denied.ByPerson():
 			return exitFailure, "run the command again to be asked once more"
-		case "invalid_scope":
+		case denied.Code == "invalid_scope":
 			return exitUsage, "leave out what the provider does not know; 'apiauth provider show ID' lists its scopes"
 		}
 		return exitFailure, "compare the client's registration at the provider with what 'apiauth provider show ID' says"

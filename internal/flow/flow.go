@@ -62,7 +62,7 @@ type DeniedError struct {
 // Error says who refused and why, in one line.
 func (e *DeniedError) Error() string {
 	var b strings.Builder
-	if e.Code == "access_denied" || e.Code == "authorization_declined" {
+	if e.ByPerson() {
 		fmt.Fprintf(&b, "access to %s was not granted (%s)", e.Provider, e.Code)
 	} else {
 		fmt.Fprintf(&b, "%s refused the login (%s)", e.Provider, e.Code)
@@ -71,6 +71,16 @@ func (e *DeniedError) Error() string {
 		b.WriteString(": " + e.Description)
 	}
 	return b.String()
+}
+
+// ByPerson reports whether a person said no, in the words of RFC 6749 or those of
+// providers that have their own: Microsoft's device flow, Salesforce, LinkedIn.
+func (e *DeniedError) ByPerson() bool {
+	switch e.Code {
+	case "access_denied", "access-denied", "authorization_declined", "user_cancelled_authorize", "user_cancelled_login":
+		return true
+	}
+	return false
 }
 
 // Attempt says what is to be obtained. Everything in it is decided before the

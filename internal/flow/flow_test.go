@@ -168,3 +168,20 @@ func TestChooseDeviceWithItsOwnClient(t *testing.T) {
 		}
 	}
 }
+
+// A person who says no is told so in whatever words the provider has for it.
+func TestDeniedError(t *testing.T) {
+	for code, want := range map[string]string{
+		"access_denied":            "access to Acme was not granted (access_denied): no",
+		"access-denied":            "access to Acme was not granted (access-denied): no",
+		"authorization_declined":   "access to Acme was not granted (authorization_declined): no",
+		"user_cancelled_authorize": "access to Acme was not granted (user_cancelled_authorize): no",
+		"user_cancelled_login":     "access to Acme was not granted (user_cancelled_login): no",
+		"invalid_scope":            "Acme refused the login (invalid_scope): no",
+	} {
+		err := &flow.DeniedError{Provider: "Acme", Code: code, Description: "no"}
+		if got := err.Error(); got != want || err.ByPerson() == (code == "invalid_scope") {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
