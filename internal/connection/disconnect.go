@@ -165,6 +165,7 @@ func (s *Source) revoke(ctx context.Context, rec *Record, refresh, clientSecret 
 		Subject:               rec.Account.Subject,
 		Foreign:               foreign,
 		Rename:                p.Token.Rename,
+		Headers:               p.Token.Headers,
 		AllowInsecureLoopback: p.AllowInsecureLoopback,
 	}
 	if r := &p.Revocation; r.Style == providers.RevokeRequest {
