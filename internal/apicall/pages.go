@@ -223,8 +223,8 @@ func (p page) next(rule providers.Pagination, h http.Header, at *url.URL, items 
 	case providers.PagesCursor:
 		return withParam(at, rule.Param, text(p.field(rule.Next))), nil
 	case providers.PagesLastItem:
-		var more bool
-		if json.Unmarshal(p.field(rule.More), &more) != nil || !more || len(items) == 0 {
+		more := rule.More == ""
+		if !more && json.Unmarshal(p.field(rule.More), &more) != nil || !more || len(items) == 0 {
 			return nil, nil
 		}
 		var last map[string]json.RawMessage
@@ -242,7 +242,7 @@ func (p page) next(rule providers.Pagination, h http.Header, at *url.URL, items 
 		if !sized || size < len(items) {
 			size = len(items)
 		}
-		if !known || len(items) == 0 || offset < 0 || offset+size >= total {
+		if len(items) == 0 || offset < 0 || rule.Total != "" && (!known || offset+size >= total) {
 			return nil, nil
 		}
 		return withParam(at, rule.Param, strconv.Itoa(offset+size)), nil

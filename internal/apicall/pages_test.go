@@ -93,6 +93,20 @@ func TestPages(t *testing.T) {
 			[]string{"/list?offset=1&q=1"}, "1 2",
 		},
 		{
+			"last item up to an empty page", []providers.Pagination{{Style: providers.PagesLastItem, Next: "user.id", Param: "after"}},
+			[]http.HandlerFunc{says(`[{"user":{"id":"7"}},{"user":{"id":"9"}}]`), says(`[{"user":{"id":"12"}}]`), says(`[]`)},
+			[]string{"/list?after=9&q=1", "/list?after=12&q=1"}, `{"user":{"id":"7"}} {"user":{"id":"9"}} {"user":{"id":"12"}}`,
+		},
+		{
+			"offset up to an empty page", []providers.Pagination{{Style: providers.PagesOffset, Param: "offset", Items: "data"}},
+			[]http.HandlerFunc{says(`{"data":[1,2]}`), says(`{"data":[3]}`), says(`{"data":[]}`)},
+			[]string{"/list?offset=2&q=1", "/list?offset=3&q=1"}, "1 2 3",
+		},
+		{
+			"a total that is not told", []providers.Pagination{{Style: providers.PagesOffset, Param: "offset", Total: "total", Items: "data"}},
+			[]http.HandlerFunc{says(`{"data":[1,2]}`)}, nil, "1 2",
+		},
+		{
 			"page numbers up to an empty page", []providers.Pagination{{Style: providers.PagesNumber, Param: "page"}},
 			[]http.HandlerFunc{says(`[1,2]`), says(`[3]`), says(`[]`)},
 			[]string{"/list?page=2&q=1", "/list?page=3&q=1"}, "1 2 3",

@@ -665,9 +665,9 @@ func (g *Pagination) validate(i int) *fault {
 	case PagesCursor:
 		needs = []string{"next", "param"}
 	case PagesLastItem:
-		needs = []string{"next", "param", "more"}
+		needs, takes = []string{"next", "param"}, []string{"more"}
 	case PagesOffset:
-		needs, takes = []string{"param", "total"}, []string{"size"}
+		needs, takes = []string{"param"}, []string{"total", "size"}
 	case PagesNumber:
 		needs, takes = []string{"param"}, []string{"pages"}
 	default:

@@ -313,7 +313,8 @@ type TokenFacts struct {
 	RefreshSends []string `yaml:"refresh_sends"`
 	Upgrade      Upgrade  `yaml:"upgrade"`
 	Renewal      Renewal  `yaml:"renewal"`
-	// Headers are extra headers of token requests (Accept is always JSON).
+	// Headers are extra headers of token and revocation requests (Accept is always
+	// JSON).
 	Headers map[string]string `yaml:"headers"`
 }
 
@@ -440,10 +441,12 @@ type Pagination struct {
 	// ends with an empty page. FromZero says that the first page is 0, not 1.
 	Pages    string `yaml:"pages"`
 	FromZero bool   `yaml:"from_zero"`
-	// More is the field that says whether another page follows (last_item).
+	// More is the field that says whether another page follows (last_item);
+	// without it a list ends with an empty page.
 	More string `yaml:"more"`
-	// Total is the field with the number of all items, Size the field with the
-	// length of a page if it need not be full (offset).
+	// Total is the field with the number of all items; without it a list ends with
+	// an empty page. Size is the field with the length of a page if it need not be
+	// full (offset).
 	Total string `yaml:"total"`
 	Size  string `yaml:"size"`
 	// Items is the field of the list; the default is the answer itself, or the
