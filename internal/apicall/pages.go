@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"math"
 	"net/http"
 	"net/url"
 	"slices"
@@ -41,6 +43,7 @@ func (c *Caller) Pages(ctx context.Context, r Request, rules []providers.Paginat
 		return &RequestError{Msg: "the provider's definition does not say how its lists go on", Hint: "ask for each page by its own parameters, without --paginate"}
 	}
 	var seen []string
+	var before []json.RawMessage
 	for n := 1; ; n++ {
 		seen = append(seen, r.URL.String())
 		resp, err := c.Do(ctx, r) //nolint:bodyclose // ReadAnswer closes it
@@ -58,6 +61,10 @@ func (c *Caller) Pages(ctx context.Context, r Request, rules []providers.Paginat
 		if err != nil {
 			return err
 		}
+		if n > 1 && openEnded(rules) && slices.EqualFunc(items, before, func(a, b json.RawMessage) bool { return bytes.Equal(a, b) }) {
+			items, next = []json.RawMessage{}, nil // the list has no pages: the one before was all of it
+		}
+		before = items
 		if next != nil {
 			if err := allowed(c.Pins, next, next.String()); err != nil {
 				return err
@@ -71,6 +78,22 @@ func (c *Caller) Pages(ctx context.Context, r Request, rules []providers.Paginat
 		}
 		r.URL = next
 	}
+}
+
+// openEnded reports whether only an empty page ends a list. A list that does not
+// know the parameter comes as a whole, again and again.
+func openEnded(rules []providers.Pagination) bool {
+	return slices.ContainsFunc(rules, func(rule providers.Pagination) bool {
+		switch rule.Style {
+		case providers.PagesLastItem:
+			return rule.More == ""
+		case providers.PagesOffset:
+			return rule.Total == ""
+		case providers.PagesNumber:
+			return rule.Pages == ""
+		}
+		return false
+	})
 }
 
 // ReadAnswer reads an answer that has to be understood as a whole, of 32 MiB at
@@ -101,19 +124,20 @@ func follow(rules []providers.Pagination, h http.Header, body []byte, at *url.UR
 			break
 		}
 	}
+	var next *url.URL
 	for _, rule := range rules {
-		next, err := doc.next(rule, h, at, items)
-		if err != nil {
+		if next, err = doc.next(rule, h, at, items); err != nil {
 			return nil, nil, err
 		}
 		if next != nil {
-			return orNone(items), next, nil
+			break
 		}
 	}
-	if !found && first {
+	// A list that is empty may be left out, and go on all the same.
+	if !found && first && (next == nil || doc.holdsLists()) {
 		return nil, nil, &PageError{"the answer is no list, or has several: ask for it without --paginate"}
 	}
-	return orNone(items), nil, nil
+	return orNone(items), next, nil
 }
 
 func orNone(items []json.RawMessage) []json.RawMessage {
@@ -143,30 +167,50 @@ func parsePage(body []byte) (page, error) {
 	if err != nil {
 		return page{}, &PageError{"the answer is no JSON"}
 	}
-	// An envelope such as {"tracks": {"items": …}} is opened.
-	if len(doc.object) == 1 {
-		for _, only := range doc.object {
-			var inner map[string]json.RawMessage
-			if json.Unmarshal(only, &inner) == nil && inner != nil {
-				doc.object = inner
-			}
+	// Envelopes such as {"tracks": {"items": …}} are opened.
+	for range 3 {
+		inner := doc.envelope()
+		if inner == nil {
+			break
 		}
+		doc.object = inner
 	}
 	return doc, nil
 }
 
+// envelope returns the object that is all that an object holds, else nil.
+func (p page) envelope() map[string]json.RawMessage {
+	if len(p.object) != 1 {
+		return nil
+	}
+	var inner map[string]json.RawMessage
+	for _, only := range p.object {
+		if json.Unmarshal(only, &inner) != nil {
+			return nil
+		}
+	}
+	return inner
+}
+
 // items returns the list at path; without a path it is the page itself, or the
-// only array of the object.
+// only array of the object. A path that ends with .* means the only array of the
+// object that it leads to.
 func (p page) items(path string) ([]json.RawMessage, bool) {
 	if p.object == nil {
 		return p.list, true
 	}
 	var list []json.RawMessage
-	if path != "" {
+	object := p.object
+	if within, ok := strings.CutSuffix(path, ".*"); ok {
+		object = nil
+		if json.Unmarshal(p.field(within), &object) != nil {
+			return nil, false
+		}
+	} else if path != "" {
 		return list, json.Unmarshal(p.field(path), &list) == nil && list != nil
 	}
 	found := false
-	for _, value := range p.object {
+	for _, value := range object {
 		var some []json.RawMessage
 		if json.Unmarshal(value, &some) != nil || some == nil {
 			continue
@@ -177,6 +221,21 @@ func (p page) items(path string) ([]json.RawMessage, bool) {
 		list, found = some, true
 	}
 	return list, found
+}
+
+// holdsLists reports whether there are lists in the object or one level below.
+func (p page) holdsLists() bool {
+	isList := func(value json.RawMessage) bool {
+		var list []json.RawMessage
+		return json.Unmarshal(value, &list) == nil && list != nil
+	}
+	for _, value := range p.object {
+		var below map[string]json.RawMessage
+		if isList(value) || json.Unmarshal(value, &below) == nil && slices.ContainsFunc(slices.Collect(maps.Values(below)), isList) {
+			return true
+		}
+	}
+	return false
 }
 
 // field returns the value at a path of names with dots between them; a name
@@ -242,7 +301,7 @@ func (p page) next(rule providers.Pagination, h http.Header, at *url.URL, items 
 		if !sized || size < len(items) {
 			size = len(items)
 		}
-		if len(items) == 0 || offset < 0 || rule.Total != "" && (!known || offset+size >= total) {
+		if len(items) == 0 || offset < 0 || offset > math.MaxInt-size || rule.Total != "" && (!known || offset+size >= total) {
 			return nil, nil
 		}
 		return withParam(at, rule.Param, strconv.Itoa(offset+size)), nil

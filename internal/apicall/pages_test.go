@@ -68,6 +68,27 @@ func TestPages(t *testing.T) {
 			[]string{"/list?pageToken=a+b%26c&q=1", "/list?pageToken=d&q=1"}, "1 2",
 		},
 		{
+			"the only list in an object", []providers.Pagination{{Style: providers.PagesNextURL, Next: "_links.next.href", Items: "_embedded.*"}},
+			[]http.HandlerFunc{
+				says(`{"count":1,"_embedded":{"payments":[1]},"_links":{"next":{"href":"/list?from=2"}}}`),
+				says(`{"count":1,"_embedded":{"payments":[2]},"_links":{"next":null}}`),
+			},
+			[]string{"/list?from=2"}, "1 2",
+		},
+		{
+			"envelope in an envelope", []providers.Pagination{{Style: providers.PagesNumber, Param: "page", Pages: "pages"}},
+			[]http.HandlerFunc{
+				says(`{"response":{"result":{"clients":[1],"page":1,"pages":2}}}`),
+				says(`{"response":{"result":{"clients":[2],"page":2,"pages":2}}}`),
+			},
+			[]string{"/list?page=2&q=1"}, "1 2",
+		},
+		{
+			"an empty first page that goes on", []providers.Pagination{{Style: providers.PagesCursor, Next: "next", Param: "page"}},
+			[]http.HandlerFunc{says(`{"next":"d"}`), says(`{"files":[2]}`)},
+			[]string{"/list?page=d&q=1"}, "2",
+		},
+		{
 			"last item", []providers.Pagination{{Style: providers.PagesLastItem, Next: "id", Param: "starting_after", More: "has_more", Items: "data"}},
 			[]http.HandlerFunc{
 				says(`{"data":[{"id":"a"},{"id":"b"}],"has_more":true,"object":"list"}`),
@@ -101,6 +122,16 @@ func TestPages(t *testing.T) {
 			"offset up to an empty page", []providers.Pagination{{Style: providers.PagesOffset, Param: "offset", Items: "data"}},
 			[]http.HandlerFunc{says(`{"data":[1,2]}`), says(`{"data":[3]}`), says(`{"data":[]}`)},
 			[]string{"/list?offset=2&q=1", "/list?offset=3&q=1"}, "1 2 3",
+		},
+		{
+			"a list without pages", []providers.Pagination{{Style: providers.PagesNumber, Param: "page"}},
+			[]http.HandlerFunc{says(`{"id":7,"clubs":[1,2]}`), says(`{"id":7,"clubs":[1,2]}`)},
+			[]string{"/list?page=2&q=1"}, "1 2",
+		},
+		{
+			"equal pages of a list that counts", []providers.Pagination{{Style: providers.PagesOffset, Param: "offset", Total: "total", Items: "data"}},
+			[]http.HandlerFunc{says(`{"total":4,"data":[0,0]}`), says(`{"total":4,"data":[0,0]}`)},
+			[]string{"/list?offset=2&q=1"}, "0 0 0 0",
 		},
 		{
 			"a total that is not told", []providers.Pagination{{Style: providers.PagesOffset, Param: "offset", Total: "total", Items: "data"}},
@@ -207,6 +238,13 @@ func TestPagesThatAreNone(t *testing.T) {
 			t.Errorf("%q is a list", doc)
 		} else if _, ok := errors.AsType[*PageError](err); !ok {
 			t.Errorf("%q: %v", doc, err)
+		}
+	}
+	// A page that goes on, and whose items cannot be told, loses none silently.
+	for _, doc := range []string{`{"_embedded":{"payments":[1]},"next":"/b"}`, `{"a":[1],"b":[2],"next":"/b"}`} {
+		a := newAPI(t, says(doc))
+		if _, _, err := a.walk(t, []providers.Pagination{{Style: providers.PagesNextURL, Next: "next"}}, 9); err == nil || len(a.seen) != 1 {
+			t.Errorf("%s: %d calls, %v", doc, len(a.seen), err)
 		}
 	}
 	a := newAPI(t, says(`[1]`, "Link", `</b>; rel=next`), status(500))

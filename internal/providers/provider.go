@@ -449,7 +449,8 @@ type Pagination struct {
 	// full (offset).
 	Total string `yaml:"total"`
 	Size  string `yaml:"size"`
-	// Items is the field of the list; the default is the answer itself, or the
+	// Items is the field of the list, where .* at the end means the only array in
+	// that object; the default is the answer itself, or the
 	// only array in it.
 	Items string `yaml:"items"`
 }
