@@ -260,7 +260,7 @@ func pageFacts(s connection.Store, h *connection.Header, now time.Time) []dashbo
 	}
 	day("Refresh token", h.RefreshDeadline)
 	facts = append(facts, dashboard.Fact{Label: "Connected", Value: moment(h.ConnectedAt) + " by " + h.Flow})
-	if h.ReceivedAt.After(h.ConnectedAt) {
+	if h.ReceivedAt.After(h.ConnectedAt) && h.Flow != connection.FlowKey {
 		facts = append(facts, dashboard.Fact{Label: "Last refresh", Value: moment(h.ReceivedAt)})
 	}
 	return append(facts, dashboard.Fact{Label: "Store", Value: describeStore(s, h)})
@@ -523,6 +523,12 @@ func (d *dashboardWork) Paste(name string, address secret.Text) error {
 func (d *dashboardWork) Connect(ctx context.Context, o dashboard.Order) error {
 	if !project.ValidName(o.Name) {
 		return fmt.Errorf("%q is no connection name: use lower case letters, digits and hyphens", oauth.Clean(o.Name))
+	}
+	switch _, err := keyEnd(o.Expires, d.g.app.Now()); {
+	case err != nil:
+		return fmt.Errorf("the day on which the key ends: %w", err)
+	case o.Expires != "" && o.Key.IsZero():
+		return errors.New("the day on which it ends goes with a key: how long a login lasts is told by its provider")
 	}
 	name := oauth.Clean(o.Provider)
 	if def, err := d.ws.catalogue.Get(o.Provider); err == nil {

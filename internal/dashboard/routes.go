@@ -139,9 +139,12 @@ func (s *Server) post(w http.ResponseWriter, r *http.Request, route string) {
 // order reads the form of a login. Scopes that the catalogue does not describe
 // are typed into one field.
 func order(form url.Values) Order {
-	o := Order{Name: strings.TrimSpace(form.Get("name")), Provider: form.Get("provider"), Flow: form.Get("flow")}
+	o := Order{
+		Name: strings.TrimSpace(form.Get("name")), Provider: form.Get("provider"), Flow: form.Get("flow"),
+		Expires: strings.TrimSpace(form.Get("expires")),
+	}
 	if typed := strings.TrimSpace(form.Get("key")); typed != "" {
-		o.Key, o.Expires = secret.New(typed), strings.TrimSpace(form.Get("expires"))
+		o.Key = secret.New(typed)
 	}
 	for _, scope := range append(slices.Clone(form["scope"]), strings.Fields(form.Get("more"))...) {
 		if !slices.Contains(o.Scopes, scope) {

@@ -238,10 +238,10 @@ func TestTyping(t *testing.T) {
 	b.do("open", s.base+"provider?id=openai")
 	look("key")
 	b.do("fill", "#key", key)
-	b.do("fill", "#expires", "2999-01-31")
+	b.do("fill", "#expires", "2099-01-31")
 	b.do("click", "button.primary")
 	b.do("see", ".login.done", "openai is connected")
-	b.do("see", ".card dd", "until 2999-01-31")
+	b.do("see", ".card dd", "until 2099-01-31")
 	b.do("see", "#connect-openai", "Replace the key")
 	if got := strings.TrimSpace(p.must("", "token", "openai")); got != key {
 		t.Error("another key is stored")

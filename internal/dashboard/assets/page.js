@@ -8,16 +8,18 @@
   const pause = 1500; // milliseconds
   let shown = '';
   let said = '';
-  let held = false;
+  let held = ''; // the pointer, or the key that is down
 
   // A click is one on what is under the pointer, or has the focus, at its beginning
   // and at its end: nothing is replaced in between.
   function hold(e) {
-    held = !e.button; // another button opens a menu, and no end of that is told
+    if (e.type === 'pointerdown' ? e.button === 0 : e.key === ' ' || e.key === 'Enter') held = e.key ?? 'pointer';
   }
 
-  function release() {
-    setTimeout(() => { held = false; }); // the click comes first
+  // A menu, another window or another page leaves no end of what has begun.
+  function release(e) {
+    const ends = { keyup: e.key, pointerup: 'pointer', pointercancel: 'pointer' }[e.type] ?? held;
+    if (ends === held) setTimeout(() => { held = ''; }); // the click comes first
   }
 
   function words() {
@@ -67,7 +69,7 @@
   }
 
   for (const name of ['pointerdown', 'keydown']) live.addEventListener(name, hold);
-  for (const name of ['pointerup', 'pointercancel', 'keyup', 'contextmenu', 'blur']) window.addEventListener(name, release);
+  for (const name of ['pointerup', 'pointercancel', 'keyup', 'contextmenu', 'blur', 'pageshow']) window.addEventListener(name, release);
   said = words();
   setTimeout(look, pause);
 })();
