@@ -65,7 +65,7 @@ you, with your keychain open, can write a log anew; it does not stop that.
 --fail-on ends with status 1 when one of these is found:
   unused         no use for longer than --unused
   broad          a scope that neither the manifest nor a default asks for
-  expiring       consent or refresh token ends within 14 days
+  expiring       consent, key or refresh token ends within 14 days
   needs-connect  the grant has ended
   unverified     the log is not what was written (implies --verify)
   live           the provider does not accept the token (implies --live)
@@ -119,6 +119,8 @@ type auditJSON struct {
 	StoreKey    *time.Time    `json:"store_key_made_at,omitempty"`
 	Live        string        `json:"live,omitempty"`
 	Findings    []finding     `json:"findings"`
+
+	deadline string // what Consent is the end of
 }
 
 type callerJSON struct {
@@ -219,6 +221,7 @@ func (ws *workspace) review(ctx context.Context, s *store.Store, e *statusEntry,
 	}
 	h := e.Header
 	doc.Provider, doc.State = oauth.Clean(h.Provider), string(h.State)
+	doc.deadline = deadlineOf(h)
 	doc.ConnectedAt, doc.Consent, doc.Refresh = instant(h.ConnectedAt), instant(h.GrantDeadline), instant(h.RefreshDeadline)
 	if doc.StoreKey == nil { // a keychain store makes a key for each connection
 		doc.StoreKey = instant(h.ConnectedAt)
@@ -242,9 +245,9 @@ func (ws *workspace) review(ctx context.Context, s *store.Store, e *statusEntry,
 	for _, d := range []struct {
 		what string
 		at   time.Time
-	}{{"the " + deadlineOf(h), h.GrantDeadline}, {"the refresh token", h.RefreshDeadline}} {
+	}{{deadlineOf(h), h.GrantDeadline}, {"refresh token", h.RefreshDeadline}} {
 		if !d.at.IsZero() && d.at.Sub(now) < expiringWithin {
-			find(findExpiring, "%s ends %s", d.what, deadline(d.at, now))
+			find(findExpiring, "%s %s", d.what, deadline(d.at, now))
 		}
 	}
 	if set, ok := ws.secretSet(s, h); ok {
@@ -388,7 +391,7 @@ func (ws *workspace) printAudit(docs []auditJSON) error {
 			}
 		}
 		if d.Consent != nil {
-			row("consent", deadline(*d.Consent, now))
+			row(d.deadline, deadline(*d.Consent, now))
 		}
 		if d.Refresh != nil {
 			row("refresh", deadline(*d.Refresh, now))

@@ -289,8 +289,9 @@ func (ws *workspace) sayBundle(h *bundle.Header, sealed []bundle.Connection) {
 		}
 		ws.say("  %s  %s", s.Name, what)
 		for _, deadline := range []time.Time{sealed[i].Record.GrantDeadline, sealed[i].Record.RefreshDeadline} {
-			if s.Holds == bundle.HoldsRefresh && !deadline.IsZero() && deadline.Before(h.ExpiresAt) {
-				ws.warn("the grant of %q ends on %s, before the bundle", s.Name, deadline.UTC().Format(time.DateOnly))
+			what := map[string]string{bundle.HoldsRefresh: "grant", bundle.HoldsKey: "key"}[s.Holds]
+			if what != "" && !deadline.IsZero() && deadline.Before(h.ExpiresAt) {
+				ws.warn("the %s of %q ends on %s, before the bundle", what, s.Name, deadline.Local().Format(time.DateOnly))
 			}
 		}
 	}

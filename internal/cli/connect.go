@@ -72,6 +72,9 @@ Connecting again asks for what was granted before, plus what the manifest and
 		ValidArgsFunction: completeConnectable(g),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			opts.Names = names
+			if opts.Expires == "" && cmd.Flags().Changed("expires") {
+				return usagef("--expires is empty: give a date, or leave it out for a key without an end")
+			}
 			return runConnect(cmd.Context(), g, opts)
 		},
 	}
@@ -86,7 +89,7 @@ Connecting again asks for what was granted before, plus what the manifest and
 	f.StringVar(&opts.ClientID, "client-id", "", "use this client instead of the stored one")
 	f.BoolVar(&opts.SecretStdin, "client-secret-stdin", false, "read the client's secret from standard input and store it")
 	f.BoolVar(&opts.ImportStdin, "import-stdin", false, "read an existing refresh token, personal access token or key from standard input")
-	f.StringVar(&opts.Expires, "expires", "", "the `DATE` on which a key or token that you bring ends, as 2027-01-31 or 90d; doctor, audit and status remind you")
+	f.StringVar(&opts.Expires, "expires", "", "the `DATE` on which a key or token that you bring ends, as 2027-01-31 (its whole day still counts) or 90d; doctor, audit and status remind you")
 	f.BoolVar(&opts.Explain, "explain", false, "tell each step in RFC terms, secrets masked")
 	f.BoolVarP(&opts.Yes, "yes", "y", false, "agree to what would be asked: a new issuer, another account, changed endpoints")
 	f.StringToStringVar(&opts.Variables, "var", nil, "a part of the provider's addresses, as `NAME=VALUE`, such as tenant=contoso; repeat for more")
@@ -107,6 +110,9 @@ func runConnect(ctx context.Context, g *globals, opts connectOptions) error {
 	if err != nil {
 		return err
 	}
+	if _, err := keyEnd(opts.Expires, ws.app.Now()); err != nil {
+		return usagef("--expires: %v", err)
+	}
 	names := opts.Names
 	if len(names) == 0 {
 		if names, err = missingConnections(ws); err != nil {
@@ -120,11 +126,8 @@ func runConnect(ctx context.Context, g *globals, opts connectOptions) error {
 			return nil
 		}
 	}
-	if _, err := keyEnd(opts.Expires, ws.app.Now()); err != nil {
-		return err
-	}
-	if len(names) > 1 && (opts.Provider != "" || opts.SecretStdin || opts.ImportStdin || opts.ClientID != "" || opts.Key.given()) {
-		return usagef("--provider, --client-id, --client-secret-stdin, --key-file, --key-stdin, --client-certificate and --import-stdin are for one connection at a time")
+	if len(names) > 1 && (opts.Provider != "" || opts.SecretStdin || opts.ImportStdin || opts.ClientID != "" || opts.Expires != "" || opts.Key.given()) {
+		return usagef("--provider, --client-id, --client-secret-stdin, --key-file, --key-stdin, --client-certificate, --import-stdin and --expires are for one connection at a time")
 	}
 	if opts.Key.Stdin && opts.ImportStdin {
 		return usagef("--key-stdin and --import-stdin cannot both read standard input")

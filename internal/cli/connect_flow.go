@@ -161,28 +161,33 @@ func (a *attempt) readCredential(ctx context.Context) (secret.Text, error) {
 	return askHidden(ctx, a.ws.app, "Key for "+a.def.Name, "not shown while you type")
 }
 
-// keyEnd reads --expires: a day, on which it ends as it begins, a moment (RFC
-// 3339), or a number of days from now. The zero time stands for an empty value.
+// keyEnd reads when a key ends: a day, at whose end it does, a moment (RFC 3339),
+// or a number of days from now, such as 90d; at most a hundred years from now. The
+// zero time stands for an empty value.
 func keyEnd(value string, now time.Time) (time.Time, error) {
 	if value == "" {
 		return time.Time{}, nil
 	}
-	var end time.Time
-	days, isDays := strings.CutSuffix(value, "d")
-	n, err := strconv.Atoi(days)
-	switch {
-	case isDays && err == nil && n > 0 && n <= 36500:
-		end = now.AddDate(0, 0, n)
-	default:
-		if end, err = time.ParseInLocation(time.DateOnly, value, now.Location()); err != nil {
-			end, err = time.Parse(time.RFC3339, value)
-		}
-		if err != nil {
-			return time.Time{}, usagef("--expires: %q is no date: write it as 2027-01-31, or as a number of days, 90d", oauth.Clean(value))
+	end, err := time.Parse(time.RFC3339, value)
+	if err != nil {
+		var day time.Time
+		if day, err = time.Parse(time.DateOnly, value); err == nil {
+			end = time.Date(day.Year(), day.Month(), day.Day(), 23, 59, 59, 0, now.Location())
 		}
 	}
-	if !end.After(now) {
-		return time.Time{}, usagef("--expires: %s is over already", oauth.Clean(value))
+	if days, ok := strings.CutSuffix(value, "d"); ok {
+		var n uint64
+		if n, err = strconv.ParseUint(days, 10, 16); err == nil {
+			end = now.AddDate(0, 0, int(n))
+		}
+	}
+	switch {
+	case err != nil:
+		return time.Time{}, fmt.Errorf("%q is no date: write it as 2027-01-31, as a moment (2027-01-31T12:00:00Z), or as a number of days, 90d", oauth.Clean(value))
+	case !end.After(now):
+		return time.Time{}, fmt.Errorf("%s is over already", oauth.Clean(value))
+	case end.After(now.AddDate(100, 0, 0)):
+		return time.Time{}, fmt.Errorf("%s is more than a hundred years away", oauth.Clean(value))
 	}
 	return end.UTC().Truncate(time.Second), nil
 }

@@ -226,6 +226,9 @@ func (d *doctor) connection(ctx context.Context, s *store.Store, name string) {
 	}
 	now := d.g.app.Now()
 	again := fmt.Sprintf("'apiauth connect %s'", name)
+	if h.Flow == connection.FlowKey && !h.GrantDeadline.IsZero() {
+		again = fmt.Sprintf("make another key, and 'apiauth connect %s --expires DATE'", name)
+	}
 	if ends := d.ws.certificateEnds(s, h); !ends.IsZero() && ends.Sub(now) < certificateSoon {
 		remedy := fmt.Sprintf("'apiauth client set %s --client-id %s --client-certificate FILE --client-key FILE'", oauth.Clean(h.Provider), oauth.Clean(h.Pins.ClientID))
 		if now.After(ends) {
@@ -239,15 +242,15 @@ func (d *doctor) connection(ctx context.Context, s *store.Store, name string) {
 		d.add(name, checkFail, again, "access must be granted again: %s", cmp.Or(h.StateReason, "the issuer no longer accepts the grant"))
 		return
 	case !h.GrantDeadline.IsZero() && now.After(h.GrantDeadline):
-		d.add(name, checkFail, again, "the %s ended %s", deadlineOf(h), h.GrantDeadline.Format(time.DateOnly))
+		d.add(name, checkFail, again, "the %s ended %s", deadlineOf(h), h.GrantDeadline.Local().Format(time.DateOnly))
 		return
 	case !h.RefreshDeadline.IsZero() && now.After(h.RefreshDeadline):
-		d.add(name, checkFail, again, "the refresh token was not used until %s and has ended", h.RefreshDeadline.Format(time.DateOnly))
+		d.add(name, checkFail, again, "the refresh token was not used until %s and has ended", h.RefreshDeadline.Local().Format(time.DateOnly))
 		return
 	case s.Pending(key):
 		d.add(name, checkNote, fmt.Sprintf("'apiauth token %s' completes it", name), "a refresh was interrupted")
 	case !h.GrantDeadline.IsZero() && h.GrantDeadline.Sub(now) < 14*24*time.Hour:
-		d.add(name, checkNote, again, "the %s ends %s", deadlineOf(h), h.GrantDeadline.Format(time.DateOnly))
+		d.add(name, checkNote, again, "the %s ends %s", deadlineOf(h), h.GrantDeadline.Local().Format(time.DateOnly))
 	}
 	if d.opts.Live {
 		d.live(ctx, s, name, h)

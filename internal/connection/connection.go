@@ -93,7 +93,7 @@ type Header struct {
 	TTL         int64     `json:"ttl"`                  // seconds from ReceivedAt; meaningless without ExpiryKnown
 	ExpiryKnown bool      `json:"expiry_known"`
 
-	GrantDeadline   time.Time `json:"grant_deadline,omitzero"`   // consent ends, however often it is refreshed
+	GrantDeadline   time.Time `json:"grant_deadline,omitzero"`   // consent ends, however often it is refreshed; or the key of FlowKey does
 	RefreshDeadline time.Time `json:"refresh_deadline,omitzero"` // the refresh token dies when unused until then
 
 	HasRefresh  bool          `json:"has_refresh"`

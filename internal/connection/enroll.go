@@ -211,7 +211,7 @@ func (s *Source) granted(ctx context.Context, cur *Record, draft Header, callbac
 	next := &Record{Header: draft}
 	next.State = StateOK
 	next.Body.Kept = maps.Clone(callback)
-	if told := callback[providers.CallbackScopes]; told != "" && !tok.ScopesKnown {
+	if told, there := callback[providers.CallbackScopes]; there && !tok.ScopesKnown { // none at all, when it is empty
 		tok.Scopes, tok.ScopesKnown = oauth.SplitScopes(told, draft.Pins.Token.ScopeSeparator), true
 	}
 	delete(next.Body.Kept, providers.CallbackScopes)
@@ -226,7 +226,9 @@ func (s *Source) granted(ctx context.Context, cur *Record, draft Header, callbac
 		next.ScopesGranted, next.ScopesKnown = draft.ScopesAsked, len(draft.ScopesAsked) > 0
 	}
 	next.ConnectedAt = next.ReceivedAt
-	if d := draft.Pins.Token.GrantLifetime; d > 0 && !draft.ByClient() { // nobody consented there
+	// Nobody consented to what a client is given, and a person who brought the
+	// grant may have said when it ends.
+	if d := draft.Pins.Token.GrantLifetime; d > 0 && !draft.ByClient() && draft.GrantDeadline.IsZero() {
 		next.GrantDeadline = next.ConnectedAt.Add(time.Duration(d) * time.Second)
 	}
 	if err := s.chooseSite(ctx, cur, next); err != nil {

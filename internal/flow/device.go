@@ -179,9 +179,10 @@ func explained(a Attempt, err error) error {
 	if !ok {
 		return err
 	}
+	if denied := (&DeniedError{a.name(), refused.Code, refused.Description}); denied.ByPerson() {
+		return denied
+	}
 	switch refused.Code {
-	case "access_denied", "authorization_declined": // the second is Microsoft's
-		return &DeniedError{Provider: a.name(), Code: refused.Code, Description: refused.Description}
 	case "expired_token", "token_expired", "code_expired":
 		return fmt.Errorf("%w: start it again for a new one", ErrCodeExpired)
 	case "bad_verification_code", "incorrect_device_code", "invalid_grant": // Microsoft's, GitHub's, RFC 6749's

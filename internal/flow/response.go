@@ -14,6 +14,7 @@ import (
 const (
 	maxCode   = 8 << 10 // bytes of an authorization code
 	maxExtra  = 1 << 10 // bytes of an extra parameter of a callback
+	maxScopes = 8 << 10 // bytes of the scopes that a callback names
 	maxParams = 64
 )
 
@@ -114,8 +115,11 @@ func (e expectation) read(rawQuery string) (response, problem) {
 		if !v.Has(from) {
 			continue
 		}
-		value := v.Get(from)
-		if len(value) > maxExtra || !printable(value) {
+		value, most := v.Get(from), maxExtra
+		if name == providers.CallbackScopes {
+			most = maxScopes
+		}
+		if len(value) > most || !printable(value) {
 			return response{}, problemExtra
 		}
 		if r.extra == nil {

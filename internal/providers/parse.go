@@ -492,10 +492,12 @@ func (p *Provider) validateScopes(Origin) *fault {
 	}
 	switch name := p.Scopes.Callback; {
 	case name == "":
-	case !isFieldPath(name) || strings.Contains(name, "."), slices.Contains([]string{"code", "state", "error", "iss", "access_token", p.CodeParam}, name):
+	case !isFieldPath(name) || strings.Contains(name, "."), slices.Contains([]string{"code", "state", "error", "error_description", "iss", "access_token", p.CodeParam}, name):
 		return faultAt("this is not the name of a parameter with scopes", "scopes", "callback")
 	case p.Scopes.Omit:
 		return faultAt("omit says that no scope is ever sent", "scopes", "callback")
+	case p.AuthorizationEndpoint == "" && !p.NeedsDiscovery():
+		return faultAt("there is no callback without authorization_endpoint", "scopes", "callback")
 	}
 	return nil
 }
