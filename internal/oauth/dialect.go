@@ -23,10 +23,18 @@ func (o object) standard(r Rules) object {
 		in = inner
 	}
 	out := object{members: maps.Clone(in.members), repeated: maps.Clone(in.repeated)}
-	for name, path := range r.Fields {
-		raw, twice := in.find(path)
-		if len(raw) == 0 && !twice && strings.HasPrefix(name, "error") {
-			raw, twice = o.find(path) // errors may stand beside the object
+	for name, paths := range r.Fields {
+		var path string
+		var raw json.RawMessage
+		var twice bool
+		for path = range strings.SplitSeq(paths, ",") { // the first that is there counts
+			raw, twice = in.find(path)
+			if len(raw) == 0 && !twice && strings.HasPrefix(name, "error") {
+				raw, twice = o.find(path) // errors may stand beside the object
+			}
+			if len(raw) > 0 || twice {
+				break
+			}
 		}
 		value, ok := scalar(raw)
 		switch {

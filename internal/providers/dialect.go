@@ -102,6 +102,7 @@ func (p *Provider) validateAnswer() *fault {
 		switch {
 		case !slices.Contains(Choices("token.fields{key}"), name):
 			return faultAt(oneOf(name, Choices("token.fields{key}")...), "token", "fields", name)
+		case strings.HasPrefix(name, "error") && !slices.ContainsFunc(strings.Split(t.Fields[name], ","), func(path string) bool { return !isFieldPath(path) }):
 		case !isFieldPath(t.Fields[name]):
 			return faultAt("this is not the path of a field, such as accessToken or data.token", "token", "fields", name)
 		}

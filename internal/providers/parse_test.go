@@ -73,6 +73,8 @@ func TestParseErrors(t *testing.T) {
 		{"alias of another", "scopes: {catalog: [{name: a, also: [b]}, {name: b}]}", `9:37: the scope b is in scopes.catalog itself`},
 		{"alias twice", "scopes: {catalog: [{name: a, also: [c]}, {name: b, also: [c]}]}", `9:59: the name c is listed twice`},
 		{"alias with a space", `scopes: {catalog: [{name: a, also: ["c d"]}]}`, `9:37: a scope has no space`},
+		{"one of two paths of a token", `token: {fields: {access_token: "a,b"}}`, `9:18: this is not the path of a field`},
+		{"one of two paths of an error", `token: {fields: {error: "a,b c"}}`, `9:18: this is not the path of a field`},
 		{"callback's scopes", `scopes: {callback: "a&b"}`, `9:10: this is not the name of a parameter with scopes`},
 		{"callback's state as scopes", "scopes: {callback: state}", `9:10: this is not the name of a parameter with scopes`},
 		{"callback's code as scopes", "code_param: auth\nscopes: {callback: auth}", `10:10: this is not the name of a parameter with scopes`},

@@ -280,7 +280,8 @@ type TokenFacts struct {
 	Inside string `yaml:"inside"`
 	// Fields says what the provider calls fields of the response, by their
 	// standard names; expires_at, a point in time, may stand for expires_in.
-	// A path leads below the object of Inside.
+	// A path leads below the object of Inside. An error may have several with
+	// commas, of which the first that is there counts.
 	Fields map[string]string `yaml:"fields"`
 	// ErrorCodes translates the provider's error codes into those of RFC 6749
 	// section 5.2.

@@ -148,7 +148,7 @@ token:
   keep: [instance_url]
   keep_as: {team_id: team.id}
   inside: data
-  fields: {access_token: accessToken}
+  fields: {access_token: accessToken, error: "code,error.code"}
   error_codes: {"40029": invalid_grant}
   rotates: always
   grant_lifetime: 4380h
