@@ -261,7 +261,7 @@ func tokenType(o object, want string) (string, error) {
 		if want == "absent" {
 			return "", nil
 		}
-		return "", unusablef("the token response has no token_type")
+		return "", unusablef("the token response has no token_type; a definition of your own can allow that, with token: {type: absent}")
 	case ok && strings.EqualFold(got, "bearer"):
 		return got, nil
 	case ok && want != "" && want != "absent" && strings.EqualFold(got, want) && headerValue(got):
@@ -269,7 +269,7 @@ func tokenType(o object, want string) (string, error) {
 	case !ok:
 		return "", unusablef("the token_type of the response is not a string")
 	}
-	return "", unusablef("the token response has the token_type %q, which is not bearer", Clean(got))
+	return "", unusablef("the token response has the token_type %q, which is not bearer; a definition of your own can allow it, as token: {type: NAME}", Clean(got))
 }
 
 // credential returns an optional credential: absent, null and empty are zero.
