@@ -618,9 +618,18 @@ func TestProviderFacts(t *testing.T) {
 	if r.query.Get("code_challenge_method") != "S256" {
 		t.Error("a confidential client went without PKCE")
 	}
-	r.browse(r.final("shop", "s-17", "granted", "read"), nil)
+	for name, bad := range map[string]string{
+		"long shop":        r.final("shop", strings.Repeat("s", 1025)),
+		"very long scopes": r.final("granted", strings.Repeat("s", 8<<10+1)),
+	} {
+		if status, _, _ := r.browse(bad, nil); status != http.StatusBadRequest || !r.waiting() {
+			t.Errorf("%s: status %d, still waiting: %v", name, status, r.waiting())
+		}
+	}
+	granted := strings.Repeat("https://api.example/auth/some.scope ", 100)
+	r.browse(r.final("shop", "s-17", "granted", granted), nil)
 	r.wantCode(flow.FlowBrowser)
-	if !maps.Equal(r.result.Callback, map[string]string{"shop": "s-17", providers.CallbackScopes: "read"}) {
+	if !maps.Equal(r.result.Callback, map[string]string{"shop": "s-17", providers.CallbackScopes: granted}) {
 		t.Errorf("callback parameters: %v", r.result.Callback)
 	}
 	req := r.result.Request
