@@ -45,6 +45,7 @@ type connectOptions struct {
 	Key       keyFlags
 	Subject   string
 	Expires   string // of a key or a token that the person has; see keyEnd
+	ends      time.Time
 }
 
 func newConnectCmd(g *globals) *cobra.Command {
@@ -110,7 +111,7 @@ func runConnect(ctx context.Context, g *globals, opts connectOptions) error {
 	if err != nil {
 		return err
 	}
-	if _, err := keyEnd(opts.Expires, ws.app.Now()); err != nil {
+	if opts.ends, err = keyEnd(opts.Expires, ws.app.Now()); err != nil {
 		return usagef("--expires: %v", err)
 	}
 	names := opts.Names

@@ -27,6 +27,7 @@ func (a *attempt) obtain(ctx context.Context) (*connection.Login, error) {
 			Flow:           a.flow,
 			ScopesAsked:    a.scopes,
 			Pins:           a.pins,
+			GrantDeadline:  a.opts.ends,
 		},
 		Client: a.oauthClient(),
 		Confirm: func(ctx context.Context, was, is connection.Account) bool {
@@ -44,9 +45,6 @@ func (a *attempt) obtain(ctx context.Context) (*connection.Login, error) {
 		return nil, a.flowError(err)
 	}
 	login.Callback = result.Callback
-	if login.Draft.GrantDeadline, err = keyEnd(a.opts.Expires, ws.app.Now()); err != nil {
-		return nil, err
-	}
 	if result.Redirect != "" && slices.Contains(a.pins.Token.RefreshSends, providers.SendsRedirect) {
 		login.Draft.Pins.RedirectURI = result.Redirect // refreshes repeat it, with the port of --port
 	}

@@ -374,3 +374,16 @@ func FuzzParseToken(f *testing.F) {
 		}
 	})
 }
+
+// A login that ends on a missing or unknown type says what can be done.
+func TestTypeThatIsNotThere(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"access_token":"a"}`:                    "token: {type: absent}",
+		`{"access_token":"a","token_type":"mac"}`: "token: {type: NAME}",
+	} {
+		_, err := ParseToken(Answer{Status: 200, ContentType: "application/json", Body: []byte(body)}, Rules{})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", body, err, want)
+		}
+	}
+}

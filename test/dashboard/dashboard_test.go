@@ -254,6 +254,7 @@ func TestTyping(t *testing.T) {
 	clicked := func(key ...any) {
 		t.Helper()
 		b.do(append([]any{"down", ".login button"}, key...)...)
+		b.do("press", "Shift") // another key ends nothing
 		p.write("apiauth.yaml", string(manifest)+"  meanwhile:\n    provider: peer\n")
 		b.do("news")
 		b.do(append([]any{"up"}, key...)...)

@@ -72,15 +72,6 @@ func run(ctx context.Context, args []string, out io.Writer) (code int, err error
 		return 2, err
 	}
 
-	scratch, err := os.MkdirTemp("", "apiauth-mutate.")
-	if err != nil {
-		return 2, err
-	}
-	defer func() { _ = os.RemoveAll(scratch) }()
-	tree := filepath.Join(scratch, "tree")
-	if err := checkOut(ctx, top, tree); err != nil {
-		return 2, err
-	}
 	var selected []edit
 	for _, e := range edits {
 		if wanted.MatchString(e.id + " " + e.title) {
@@ -89,6 +80,16 @@ func run(ctx context.Context, args []string, out io.Writer) (code int, err error
 	}
 	if len(selected) == 0 {
 		return 2, fmt.Errorf("no edit has an id and a title that match %q, such as %q", *only, edits[0].id+" "+edits[0].title)
+	}
+
+	scratch, err := os.MkdirTemp("", "apiauth-mutate.")
+	if err != nil {
+		return 2, err
+	}
+	defer func() { _ = os.RemoveAll(scratch) }()
+	tree := filepath.Join(scratch, "tree")
+	if err := checkOut(ctx, top, tree); err != nil {
+		return 2, err
 	}
 	var broken []error
 	for _, e := range selected {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -145,5 +146,13 @@ func TestTableKeepsWhatWasNotRun(t *testing.T) {
 		"| | Edit | What it breaks | Caught by |\n|---|---|---|---|\n| A1 | one |  | `TestNew` |\n| A2 | a2 | b | **survived**: x |\n\n" + tableEnd + "after\n"
 	if string(doc) != want {
 		t.Errorf("got\n%s\nwant\n%s", doc, want)
+	}
+}
+
+// A run of nothing is no success.
+func TestExpressionThatMatchesNothing(t *testing.T) {
+	code, err := run(t.Context(), []string{"-check", "-only", "no edit is called so"}, io.Discard)
+	if code != 2 || err == nil || !strings.Contains(err.Error(), "no edit has an id and a title that match") {
+		t.Errorf("code %d, %v", code, err)
 	}
 }

@@ -769,3 +769,22 @@ func TestJWTBearerWithAWrongClock(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestEndThatAPersonTold: what a person says about the end of a grant that they
+// bring counts more than the definition's lifetime, which counts from consent.
+func TestEndThatAPersonTold(t *testing.T) {
+	l := begin(t, "token: {grant_lifetime: 4380h}\n", fakes.Exchange{Request: "POST /token", Sends: renew(), Body: second})
+	pins, err := l.def.Pin(providers.PinOptions{Flow: "browser", ClientID: "id-1", HasSecret: true})
+	l.must(err)
+	l.client = oauth.Client{ID: "id-1", Secret: secret.New("s3cret"), Method: pins.AuthMethod}
+	brought, told := secret.New("rt1"), l.now.Add(30*24*time.Hour)
+	req := connection.RefreshRequest(&pins, l.client, brought)
+	rec, err := l.source.Enroll(t.Context(), connection.Login{
+		Draft:   connection.Header{Name: "odd", Provider: "odd", Flow: connection.FlowImport, Pins: pins, GrantDeadline: told},
+		Request: &req, Imported: brought, Client: l.client,
+	})
+	l.must(err)
+	if !rec.GrantDeadline.Equal(told) {
+		t.Errorf("the grant ends %v, want %v", rec.GrantDeadline, told)
+	}
+}
