@@ -657,43 +657,6 @@ func (p *Provider) validateAPI(Origin) *fault {
 	return nil
 }
 
-// validate checks that a rule has what its style needs, and nothing else.
-func (g *Pagination) validate(i int) *fault {
-	var needs, takes []string
-	switch g.Style {
-	case PagesLink:
-	case PagesNextURL:
-		needs = []string{"next"}
-	case PagesCursor:
-		needs = []string{"next", "param"}
-	case PagesLastItem:
-		needs, takes = []string{"next", "param"}, []string{"more"}
-	case PagesOffset:
-		needs, takes = []string{"param"}, []string{"total", "size"}
-	case PagesNumber:
-		needs, takes = []string{"param"}, []string{"pages"}
-	default:
-		return faultAt(oneOf(g.Style, Choices("api.pagination[].style")...), "api", "pagination", i, "style")
-	}
-	for _, f := range []struct{ key, value string }{
-		{"next", g.Next}, {"param", g.Param}, {"more", g.More}, {"total", g.Total}, {"size", g.Size}, {"pages", g.Pages}, {"items", g.Items},
-	} {
-		needed := slices.Contains(needs, f.key)
-		switch {
-		case f.value == "" && needed:
-			return faultAt("the style "+g.Style+" needs "+f.key, "api", "pagination", i)
-		case f.value != "" && !needed && !slices.Contains(takes, f.key) && f.key != "items":
-			return faultAt("the style "+g.Style+" takes no "+f.key, "api", "pagination", i, f.key)
-		case !plainToken(f.value, 80) || f.key == "param" && strings.ContainsAny(f.value, "&=#?%+"):
-			return faultAt("this is not the name of a field or parameter", "api", "pagination", i, f.key)
-		}
-	}
-	if g.FromZero && g.Style != PagesNumber {
-		return faultAt("the style "+g.Style+" takes no from_zero", "api", "pagination", i, "from_zero")
-	}
-	return nil
-}
-
 // checkHost checks one entry of api.hosts or git_hosts.
 func (p *Provider) checkHost(host string) error {
 	names, err := namesIn(host)

@@ -419,43 +419,6 @@ type API struct {
 	Pagination []Pagination `yaml:"pagination"`
 }
 
-// Styles of Pagination.
-const (
-	PagesLink     = "link"      // the header Link with rel="next" (RFC 8288)
-	PagesNextURL  = "next_url"  // a field holds the address of the next page
-	PagesCursor   = "cursor"    // a field holds the value of a parameter
-	PagesLastItem = "last_item" // a field of the last item is the value of a parameter
-	PagesOffset   = "offset"    // a parameter counts the items before the page
-	PagesNumber   = "page"      // a parameter is the number of the page
-)
-
-// Pagination is how one page of a list leads to the next. Fields are found by
-// paths, with dots between names.
-type Pagination struct {
-	Style string `yaml:"style"`
-	// Next is the field of the address (next_url), of the cursor (cursor), or
-	// of the last item (last_item).
-	Next string `yaml:"next"`
-	// Param is the query parameter of cursor, last_item, offset and page.
-	Param string `yaml:"param"`
-	// Pages is the field with the number of all pages (page); without it a list
-	// ends with an empty page. FromZero says that the first page is 0, not 1.
-	Pages    string `yaml:"pages"`
-	FromZero bool   `yaml:"from_zero"`
-	// More is the field that says whether another page follows (last_item);
-	// without it a list ends with an empty page.
-	More string `yaml:"more"`
-	// Total is the field with the number of all items; without it a list ends with
-	// an empty page. Size is the field with the length of a page if it need not be
-	// full (offset).
-	Total string `yaml:"total"`
-	Size  string `yaml:"size"`
-	// Items is the field of the list, where .* at the end means the only array in
-	// that object; the default is the answer itself, or the
-	// only array in it.
-	Items string `yaml:"items"`
-}
-
 // APIAuth is the one place of a request that carries the token. The default is
 // the header "Authorization: Bearer <token>".
 type APIAuth struct {
