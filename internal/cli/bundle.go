@@ -5,13 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/apiauth/apiauth/internal/bundle"
+	"github.com/apiauth/apiauth/internal/config"
 	"github.com/apiauth/apiauth/internal/connection"
 	"github.com/apiauth/apiauth/internal/oauth"
 	"github.com/apiauth/apiauth/internal/secret"
@@ -75,18 +74,10 @@ ask for both with --json. Whoever has both has what is sealed.`,
 // maxExpiry bounds how long a bundle may be good for.
 const maxExpiry = 366 * 24 * time.Hour
 
-// parseExpiry reads a duration that may be in days.
+// parseExpiry reads how long a bundle is to be good for.
 func parseExpiry(text string) (time.Duration, error) {
-	d, err := time.ParseDuration(text)
-	if days, ok := strings.CutSuffix(text, "d"); ok {
-		var n int
-		n, err = strconv.Atoi(days)
-		if err == nil && n > int(maxExpiry/(24*time.Hour)) {
-			n = int(maxExpiry/(24*time.Hour)) + 1
-		}
-		d = time.Duration(n) * 24 * time.Hour
-	}
-	if err != nil || d <= 0 || d > maxExpiry {
+	d, ok := config.ParseAge(text, maxExpiry)
+	if !ok {
 		return 0, usagef("--expires takes a time up to 366d, such as 12h or 30d, not %q", oauth.Clean(text))
 	}
 	return d, nil

@@ -5,10 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
+	"github.com/apiauth/apiauth/internal/config"
 	"github.com/apiauth/apiauth/internal/connection"
 	"github.com/apiauth/apiauth/internal/flow"
 	"github.com/apiauth/apiauth/internal/oauth"
@@ -160,31 +159,25 @@ func (a *attempt) readCredential(ctx context.Context) (secret.Text, error) {
 }
 
 // keyEnd reads when a key ends: a day, at whose end it does, a moment (RFC 3339),
-// or a number of days from now, such as 90d; at most a hundred years from now. The
-// zero time stands for an empty value.
+// or a time from now, such as 90d; at most a hundred years from now. The zero time
+// stands for an empty value.
 func keyEnd(value string, now time.Time) (time.Time, error) {
 	if value == "" {
 		return time.Time{}, nil
 	}
+	const most = 100 * 365 * 24 * time.Hour
 	end, err := time.Parse(time.RFC3339, value)
-	if err != nil {
-		var day time.Time
-		if day, err = time.Parse(time.DateOnly, value); err == nil {
-			end = time.Date(day.Year(), day.Month(), day.Day(), 23, 59, 59, 0, now.Location())
-		}
-	}
-	if days, ok := strings.CutSuffix(value, "d"); ok {
-		var n uint64
-		if n, err = strconv.ParseUint(days, 10, 16); err == nil {
-			end = now.AddDate(0, 0, int(n))
-		}
+	if day, notDay := time.Parse(time.DateOnly, value); notDay == nil {
+		end, err = time.Date(day.Year(), day.Month(), day.Day(), 23, 59, 59, 0, now.Location()), nil
+	} else if age, ok := config.ParseAge(value, most); ok {
+		end, err = now.Add(age), nil
 	}
 	switch {
 	case err != nil:
-		return time.Time{}, fmt.Errorf("%q is no date: write it as 2027-01-31, as a moment (2027-01-31T12:00:00Z), or as a number of days, 90d", oauth.Clean(value))
+		return time.Time{}, fmt.Errorf("%q is no date: write it as 2027-01-31, as a moment (2027-01-31T12:00:00Z), or as a time from now, 90d", oauth.Clean(value))
 	case !end.After(now):
 		return time.Time{}, fmt.Errorf("%s is over already", oauth.Clean(value))
-	case end.After(now.AddDate(100, 0, 0)):
+	case end.After(now.Add(most)):
 		return time.Time{}, fmt.Errorf("%s is more than a hundred years away", oauth.Clean(value))
 	}
 	return end.UTC().Truncate(time.Second), nil

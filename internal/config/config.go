@@ -25,6 +25,9 @@ import (
 // is never looked for anywhere else.
 const FileName = "config.yaml"
 
+// maxAge bounds remind_secret_age: ten years.
+const maxAge = 3653 * 24 * time.Hour
+
 // The kinds of store that a setting can name.
 const (
 	StoreKeychain = "keychain"
@@ -212,7 +215,7 @@ func checkText(name, value string) error {
 	case name == "audit" && value != "on" && value != "off":
 		return fmt.Errorf("is on or off, not %q", shown(value))
 	case name == "remind_secret_age" && value != "off":
-		if _, ok := parseAge(value); !ok {
+		if _, ok := ParseAge(value, maxAge); !ok {
 			return fmt.Errorf("is a time such as 180d, or off, not %q", shown(value))
 		}
 	}
@@ -228,19 +231,21 @@ func (c *Config) SecretAge() time.Duration {
 	case "off":
 		return 0
 	}
-	age, _ := parseAge(c.RemindSecretAge) // Load has checked it
+	age, _ := ParseAge(c.RemindSecretAge, maxAge) // Load has checked it
 	return age
 }
 
-// parseAge reads a time of at most ten years in days or as Go writes it.
-func parseAge(text string) (age time.Duration, ok bool) {
-	const day, most = 24 * time.Hour, 3653
+// ParseAge reads a time of at most most, in days (90d) or as Go writes it (12h).
+func ParseAge(text string, most time.Duration) (age time.Duration, ok bool) {
+	var err error
 	if days, cut := strings.CutSuffix(text, "d"); cut {
-		n, err := strconv.Atoi(days)
-		return time.Duration(n) * day, err == nil && n > 0 && n <= most
+		var n uint64
+		n, err = strconv.ParseUint(days, 10, 16)
+		age = time.Duration(n) * 24 * time.Hour //nolint:gosec // of 16 bits
+	} else {
+		age, err = time.ParseDuration(text)
 	}
-	age, err := time.ParseDuration(text)
-	return age, err == nil && age > 0 && age <= most*day
+	return age, err == nil && age > 0 && age <= most
 }
 
 func readEnv(env Env) (map[string]any, error) {
