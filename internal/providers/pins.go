@@ -2,7 +2,6 @@ package providers
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -226,13 +225,6 @@ type MovedError struct {
 // Error names both.
 func (e *MovedError) Error() string {
 	return fmt.Sprintf("the API moved from %s to %s; only connect may follow it", strings.Join(e.Was, ", "), strings.Join(e.Is, ", "))
-}
-
-// Change is one difference that a person has to approve.
-type Change struct {
-	Field string `json:"field"`
-	Was   string `json:"was"`
-	Is    string `json:"is"`
 }
 
 // Pin resolves the definition for one client and flow: variables are filled in
@@ -531,140 +523,6 @@ func (a APIAuth) pin() APIAuthPin {
 	return pin
 }
 
-// BindAPI fills in what only the callback or the token response tells, such as
-// {instance_url}, and leaves exact hosts behind: the hosts that were declared
-// exactly, and in place of those that begin with a dot the hosts that the API's
-// addresses now have. Each must be a declared host or lie under a declared one
-// that begins with a dot.
-//
-// Calling it again with the same values changes nothing. Values that would lead
-// the token to another host than before are refused with *MovedError; a missing
-// one is a *MissingVariableError. On an error p is unchanged.
-func (p *Pins) BindAPI(kept map[string]string) error {
-	if p.Declared == nil {
-		return nil
-	}
-	d := *p.Declared
-	values := make(map[string]string, len(kept))
-	for name, value := range kept {
-		if !isVariableName(name) {
-			continue
-		}
-		if strings.Contains(value, "://") {
-			value = strings.TrimSuffix(value, "/")
-		}
-		values[name] = value
-	}
-	declared := make([]string, 0, len(d.APIHosts))
-	var hosts []string
-	for _, template := range d.APIHosts {
-		host, err := p.fill(template, values)
-		if err != nil {
-			return err
-		}
-		if strings.HasPrefix(host, ".") {
-			declared = append(declared, host)
-			continue
-		}
-		if host, err = NormalHost(host); err != nil {
-			return err
-		}
-		declared = append(declared, host)
-		hosts = append(hosts, host)
-	}
-	bind := func(template string) (string, error) {
-		if template == "" {
-			return "", nil
-		}
-		url, err := p.fill(template, values)
-		if err != nil {
-			return "", err
-		}
-		if err := checkURL(url, p.AllowInsecureLoopback); err != nil {
-			return "", fmt.Errorf("%s: %w", strconv.QuoteToASCII(clip(url, 120)), err)
-		}
-		if !isTemplate(template) && template != d.APIBase {
-			return url, nil
-		}
-		host, err := URLHost(url)
-		if err != nil {
-			return "", err
-		}
-		if !slices.ContainsFunc(declared, func(allowed string) bool { return hostMatches(host, allowed) }) {
-			return "", fmt.Errorf("the host %s is none of those that %s declares: %s", host, p.Provider, strings.Join(declared, ", "))
-		}
-		if !slices.Contains(hosts, host) {
-			hosts = append(hosts, host)
-		}
-		return url, nil
-	}
-	bound := *p
-	for _, field := range []struct {
-		template string
-		into     *string
-	}{
-		{d.APIBase, &bound.APIBase},
-		{d.UserinfoEndpoint, &bound.UserinfoEndpoint},
-		{d.IntrospectionEndpoint, &bound.IntrospectionEndpoint},
-		{d.RevocationEndpoint, &bound.RevocationEndpoint},
-	} {
-		url, err := bind(field.template)
-		if err != nil {
-			return err
-		}
-		*field.into = url
-	}
-	if len(hosts) == 0 {
-		return errors.New("no API host is known after connect")
-	}
-	if p.bound() && !slices.Equal(p.APIHosts, hosts) {
-		return &MovedError{Was: slices.Clone(p.APIHosts), Is: hosts}
-	}
-	bound.APIHosts = hosts
-	*p = bound
-	return nil
-}
-
-// bound reports whether every host is exact and every address complete.
-func (p *Pins) bound() bool {
-	for _, s := range []string{p.APIBase, p.UserinfoEndpoint, p.IntrospectionEndpoint, p.RevocationEndpoint} {
-		if isTemplate(s) {
-			return false
-		}
-	}
-	return !slices.ContainsFunc(p.APIHosts, func(host string) bool { return isTemplate(host) || strings.HasPrefix(host, ".") })
-}
-
-// fill expands a template with values from outside. A value that begins the
-// URL must be an origin; any other must be plain letters, digits, dots, hyphens
-// and underscores.
-func (p *Pins) fill(template string, values map[string]string) (string, error) {
-	names, err := namesIn(template)
-	if err != nil {
-		return "", err
-	}
-	for i, name := range names {
-		value := values[name]
-		if value == "" {
-			return "", &MissingVariableError{Provider: p.Provider, Variable: Variable{Name: name, From: FromToken}}
-		}
-		if i == 0 && strings.HasPrefix(template, "{") && strings.Contains(value, "://") {
-			if err := checkURL(value, p.AllowInsecureLoopback); err != nil {
-				return "", fmt.Errorf("%s: %w", name, err)
-			}
-			if strings.ContainsAny(value[strings.Index(value, "://")+3:], "/?") {
-				return "", fmt.Errorf("%s: %s is not an origin such as https://acme.example.com", name, strconv.QuoteToASCII(clip(value, 120)))
-			}
-			continue
-		}
-		plain := Variable{Name: name}
-		if _, err := plain.normalise(value); err != nil {
-			return "", err
-		}
-	}
-	return expand(template, values), nil
-}
-
 // AllowsHost reports whether a token may be sent to hostport: it must equal one
 // of the pinned hosts, both in normal form. Hosts that still begin with a dot
 // allow nothing.
@@ -682,62 +540,6 @@ func (p Pins) GitUser() string { return cmp.Or(p.GitUsername, "oauth2") }
 func (p Pins) ServesGit(hostport string) bool {
 	host, err := NormalHost(hostport)
 	return err == nil && slices.Contains(p.GitHosts, host)
-}
-
-// Changes lists what differs between the pins of a connection and the pins that
-// its definition gives now, of all that decides where a credential goes. Parts
-// that BindAPI filled in are compared as the definition has them. An endpoint
-// that was not known before is no change: nothing uses it without the pins.
-func (p Pins) Changes(now Pins) []Change {
-	was, is := p.declared(), now.declared()
-	var changes []Change
-	compare := func(field, was, is string) {
-		if was != is {
-			changes = append(changes, Change{Field: field, Was: was, Is: is})
-		}
-	}
-	compareKnown := func(field, was, is string) {
-		if was != "" {
-			compare(field, was, is)
-		}
-	}
-	compareKnown("authorization_endpoint", p.AuthorizationEndpoint, now.AuthorizationEndpoint)
-	compare("token_endpoint", p.TokenEndpoint, now.TokenEndpoint)
-	compare("refresh_endpoint", p.RefreshEndpoint, now.RefreshEndpoint)
-	compareKnown("device_authorization_endpoint", p.DeviceAuthorizationEndpoint, now.DeviceAuthorizationEndpoint)
-	compareKnown("revocation_endpoint", was.RevocationEndpoint, is.RevocationEndpoint)
-	compareKnown("introspection_endpoint", was.IntrospectionEndpoint, is.IntrospectionEndpoint)
-	compareKnown("userinfo_endpoint", was.UserinfoEndpoint, is.UserinfoEndpoint)
-	compareKnown("pushed_authorization_request_endpoint", p.PushedEndpoint, now.PushedEndpoint)
-	compare("token_endpoint_auth_method", p.AuthMethod, now.AuthMethod)
-	compare("client_assertion_audience", p.AssertionAudience, now.AssertionAudience)
-	compare("token.request", cmp.Or(p.Token.Request, RequestForm), cmp.Or(now.Token.Request, RequestForm))
-	compareKnown("token.upgrade", p.Token.Upgrade.String(), now.Token.Upgrade.String())
-	compareKnown("token.renewal", p.Token.Renewal.String(), now.Token.Renewal.String())
-	compareKnown("token.refresh_sends", strings.Join(p.Token.RefreshSends, ", "), strings.Join(now.Token.RefreshSends, ", "))
-	compareKnown("redirect_name", p.RedirectName, now.RedirectName)
-	compare("jwt_bearer", p.JWTBearer.String(), now.JWTBearer.String())
-	compareKnown("token_exchange", p.Exchange.String(), now.Exchange.String())
-	compareKnown("identity.query", p.Identity.Query, now.Identity.Query)
-	compareKnown("site.endpoint", p.Site.String(), now.Site.String())
-	compareKnown("revocation", p.Revocation.String(), now.Revocation.String())
-	if p.ClientID != now.ClientID {
-		compare("client_id", p.ClientID, now.ClientID)
-	} else if p.DefinitionClientID != "" && p.DefinitionClientID == p.ClientID {
-		compare("client_id", p.DefinitionClientID, now.DefinitionClientID)
-	}
-	compare("api.base_url", was.APIBase, is.APIBase)
-	compare("api.hosts", strings.Join(slices.Sorted(slices.Values(was.APIHosts)), ", "), strings.Join(slices.Sorted(slices.Values(is.APIHosts)), ", "))
-	compare("api.auth", p.APIAuth.String(), now.APIAuth.String())
-	compare("api.client_certificate", strconv.FormatBool(p.APICertificate), strconv.FormatBool(now.APICertificate))
-	return changes
-}
-
-func (p Pins) declared() Declared {
-	if p.Declared != nil {
-		return *p.Declared
-	}
-	return Declared{p.APIBase, p.APIHosts, p.UserinfoEndpoint, p.IntrospectionEndpoint, p.RevocationEndpoint}
 }
 
 // String says in words where the token goes in a request.
