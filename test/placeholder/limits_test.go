@@ -291,8 +291,9 @@ func (w *world) signal(flag string) {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
 	defer cancel()
+	// A signal just before read blocks is seen by bash only when read ends: it does.
 	script := `for s in INT HUP QUIT USR1 USR2; do trap "echo $s" $s; done; trap "echo TERM; exit 5" TERM
-echo ready; while :; do read -r line; done`
+echo ready; while :; do read -t 0.2 -r line; done`
 	cmd := exec.CommandContext(ctx, peers.Binary(), "exec", flag, "--", "bash", "-c", script)
 	cmd.Dir, cmd.Env = w.dir, w.env()
 	stdin, err := cmd.StdinPipe()
